@@ -1,0 +1,63 @@
+"""Where the assembled image goes: the local Engine, an archive, an OCI layout, a registry.
+
+A destination gets a finished `Image`, whose layers lie on disk as verified blobs, and
+either delivers all of it or leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from assembler import oci
+
+
+@dataclass(frozen=True)
+class LayerBlob:
+    """A layer on disk. `descriptor` is of the blob as stored (OCI media type), `diff_id` of its tar."""
+
+    diff_id: str
+    descriptor: oci.Descriptor
+    path: Path
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A document that travels beside an image and refers to it (image-spec: subject)."""
+
+    artifact_type: str
+    media_type: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Image:
+    """A whole image: config bytes (their digest is the image id), layers bottom first, extras."""
+
+    config: bytes
+    layers: tuple[LayerBlob, ...]
+    platform: oci.Platform
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    artifacts: tuple[Artifact, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return oci.sha256(self.config)
+
+    @property
+    def manifest(self) -> bytes:
+        """The manifest's bytes."""
+        return oci.canonical(
+            {
+                "schemaVersion": 2,
+                "mediaType": oci.OCI_MANIFEST,
+                "config": oci.Descriptor(oci.OCI_CONFIG, self.id, len(self.config)).json(),
+                "layers": [layer.descriptor.json() for layer in self.layers],
+                "annotations": dict(self.annotations),
+            }
+        )
+
+    @property
+    def digest(self) -> str:
+        return oci.sha256(self.manifest)

@@ -1,0 +1,186 @@
+"""Descriptors, manifests and image configs, as the OCI image specification has them.
+
+Docker's schema 2 is read as well (same shape, other media types); what we write is OCI.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from assembler.errors import SourceError
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+INDEX_TYPES = (OCI_INDEX, DOCKER_INDEX)
+MANIFEST_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST)
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+Json = dict[str, Any]
+
+
+def sha256(data: bytes) -> str:
+    """Return the digest of `data` in the form `sha256:<hex>`."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def is_digest(text: object) -> bool:
+    """Tell whether `text` is a sha256 digest (the one algorithm that registries use)."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+
+
+def canonical(document: object) -> bytes:
+    """Return `document` as JSON bytes that depend on its content alone."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def parse_object(data: bytes, what: str) -> Json:
+    """Return the JSON object in `data`; `what` names it in the error."""
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise SourceError(f"{what} is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise SourceError(f"{what} is not a JSON object")
+    return document
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What points at a blob: media type, digest, size in bytes (image-spec, descriptor.md)."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    urls: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, document: object, what: str) -> Descriptor:
+        """Return the descriptor in `document`, or raise SourceError that names `what`."""
+        if not isinstance(document, dict):
+            raise SourceError(f"{what} is not a descriptor")
+        digest, size = document.get("digest"), document.get("size")
+        if not is_digest(digest):
+            raise SourceError(f"{what} has no sha256 digest: {digest!r}")
+        if not isinstance(size, int) or size < 0:
+            raise SourceError(f"{what} has no valid size: {size!r}")
+        return cls(
+            str(document.get("mediaType", "")),
+            str(digest),
+            size,
+            document.get("annotations") or {},
+            tuple(document.get("urls") or ()),
+        )
+
+    def json(self) -> Json:
+        """Return the descriptor as it stands in a manifest."""
+        document: Json = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.annotations:
+            document["annotations"] = dict(self.annotations)
+        if self.urls:
+            document["urls"] = list(self.urls)
+        return document
+
+
+@dataclass(frozen=True)
+class Platform:
+    """An operating system and a processor, as in `linux/arm64/v8`."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """Return the platform written as os/arch or os/arch/variant; ValueError otherwise."""
+        parts = text.split("/")
+        if not 2 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z0-9_.]+", p) for p in parts):
+            raise ValueError(f"platform {text!r} is not of the form os/arch, like linux/amd64")
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        return "/".join(p for p in (self.os, self.architecture, self.variant) if p)
+
+    def accepts(self, document: Mapping[str, Any]) -> bool:
+        """Tell whether a `platform` object of an index, or an image config, fits this platform."""
+        if (document.get("os"), document.get("architecture")) != (self.os, self.architecture):
+            return False
+        # arm64 has one variant in practice, and half of the images leave it out.
+        return not self.variant or document.get("variant", self.variant) == self.variant
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An image manifest: its raw bytes (what the digest is of) and what they say."""
+
+    raw: bytes
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+    @property
+    def digest(self) -> str:
+        return sha256(self.raw)
+
+    @classmethod
+    def parse(cls, raw: bytes, where: str) -> Manifest:
+        """Return the manifest in `raw`; `where` names the image in errors."""
+        document = parse_object(raw, f"the manifest of {where}")
+        if document.get("schemaVersion") != 2 or "layers" not in document:
+            raise SourceError(
+                f"the manifest of {where} is not an image manifest "
+                f"(mediaType {document.get('mediaType')!r}, "
+                f"schemaVersion {document.get('schemaVersion')!r})"
+            )
+        return cls(
+            raw,
+            str(document.get("mediaType") or OCI_MANIFEST),
+            Descriptor.parse(document.get("config"), f"the config of {where}"),
+            tuple(
+                Descriptor.parse(layer, f"layer {number} of {where}")
+                for number, layer in enumerate(document["layers"], 1)
+            ),
+        )
+
+
+def choose_platform(raw: bytes, platform: Platform, where: str) -> Descriptor:
+    """Return the entry of an index that fits `platform`.
+
+    Attestations (`unknown/unknown`, BuildKit) are no images and never chosen.
+    Raises SourceError that lists the platforms there are.
+    """
+    document = parse_object(raw, f"the index of {where}")
+    found: list[str] = []
+    for entry in document.get("manifests") or ():
+        described = entry.get("platform") or {}
+        if "vnd.docker.reference.type" in (entry.get("annotations") or {}):
+            continue
+        if described.get("os") == "unknown":
+            continue
+        if platform.accepts(described):
+            return Descriptor.parse(entry, f"an entry of the index of {where}")
+        found.append("/".join(str(v) for v in described.values() if isinstance(v, str)))
+    raise SourceError(
+        f"{where} has no image for {platform}; it has {', '.join(sorted(found)) or 'none'} "
+        "(choose one with --platform)"
+    )
+
+
+def diff_ids(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Return the diff_ids of an image config, bottom layer first."""
+    found = (config.get("rootfs") or {}).get("diff_ids")
+    if not isinstance(found, list) or not all(is_digest(each) for each in found):
+        raise SourceError(f"the config of {where} has no valid rootfs.diff_ids")
+    return tuple(found)

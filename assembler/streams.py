@@ -1,0 +1,248 @@
+"""Streams that verify what passes through them, and inflate it.
+
+Nothing downstream of a `LayerStream` checks digests, and nothing can forget to: closing a
+layer drains it and raises unless every byte agreed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO, Protocol
+
+from isal import igzip_lib, isal_zlib
+
+from assembler.errors import VerificationError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+CHUNK = 1 << 20
+GZIP = b"\x1f\x8b"
+# A skippable frame (0x184D2A5?) may come first, as in zstd:chunked layers.
+ZSTD = tuple([b"\x28\xb5\x2f\xfd"] + [bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60)])
+
+_BROKEN = (isal_zlib.error, igzip_lib.error, zstd.ZstdError, EOFError, ValueError)
+
+
+class _Inflater(Protocol):
+    eof: bool
+
+    def __call__(self, data: bytes, limit: int) -> bytes: ...
+    def pending(self) -> bool: ...
+    def unused(self) -> bytes: ...
+
+
+class _Gzip:
+    def __init__(self) -> None:
+        self._stream = isal_zlib.decompressobj(31)
+
+    def __call__(self, data: bytes, limit: int) -> bytes:
+        return bytes(self._stream.decompress(self._stream.unconsumed_tail + data, limit))
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._stream.eof)
+
+    def pending(self) -> bool:
+        return bool(self._stream.unconsumed_tail)
+
+    def unused(self) -> bytes:
+        return bytes(self._stream.unused_data)
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._stream = zstd.ZstdDecompressor()
+
+    def __call__(self, data: bytes, limit: int) -> bytes:
+        return bytes(self._stream.decompress(data, limit))
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._stream.eof)
+
+    def pending(self) -> bool:
+        return not self._stream.needs_input
+
+    def unused(self) -> bytes:
+        return bytes(self._stream.unused_data)
+
+
+def _inflater(magic: bytes) -> Callable[[], Any] | None:
+    """Choose by the bytes themselves: media types lie (go-containerregistry #1203)."""
+    if magic.startswith(GZIP):
+        return _Gzip
+    if magic.startswith(ZSTD):
+        return _Zstd
+    return None
+
+
+class VerifiedReader(io.RawIOBase):
+    """Reads a blob of which digest and size are known; either may be None, when it is not.
+
+    Raises VerificationError at the end of the blob (or as soon as it is too long) that says
+    what was expected, what came, and `what` it was.
+    """
+
+    def __init__(self, raw: BinaryIO, what: str, digest: str | None, size: int | None) -> None:
+        self._raw, self._what, self._digest, self._size = raw, what, digest, size
+        self._hash = hashlib.sha256()
+        self._done = False
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        if size is None or size < 0:
+            return b"".join(iter(lambda: self.read(CHUNK), b""))
+        if size == 0 or self._done:
+            return b""
+        data = self._raw.read(size)
+        if not data:
+            self._done = True
+            self._check()
+            return b""
+        self.count += len(data)
+        self._hash.update(data)
+        if self._size is not None and self.count > self._size:
+            raise VerificationError(f"{self._what} is longer than its {self._size} bytes")
+        return data
+
+    def _check(self) -> None:
+        if self._size is not None and self.count != self._size:
+            raise VerificationError(f"{self._what} ended after {self.count} of {self._size} bytes")
+        if self._digest is not None and self.digest != self._digest:
+            raise VerificationError(
+                f"{self._what} has digest {self.digest}, expected {self._digest}"
+            )
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that was read so far."""
+        return "sha256:" + self._hash.hexdigest()
+
+
+class InflatingReader(io.RawIOBase):
+    """Reads gzip (any number of members), zstd (any number of frames) or plain bytes as plain bytes.
+
+    Raises VerificationError for data that is damaged or stops in the middle; a
+    decompressor that is merely out of input raises nothing by itself.
+    """
+
+    def __init__(self, raw: BinaryIO | VerifiedReader, what: str) -> None:
+        self._raw, self._what = raw, what
+        self._input = b""
+        while len(self._input) < 4 and (more := raw.read(CHUNK)):
+            self._input += more
+        self._factory = _inflater(self._input)
+        self._stream: Any = self._factory() if self._factory else None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        if size is None or size < 0:
+            return b"".join(iter(lambda: self.read(CHUNK), b""))
+        if size == 0:
+            return b""
+        if self._factory is None:
+            data, self._input = self._input[:size], self._input[size:]
+            return data or self._raw.read(size) or b""
+        try:
+            return self._inflate(size)
+        except _BROKEN as error:
+            raise VerificationError(f"{self._what} cannot be inflated: {error}") from None
+
+    def _inflate(self, size: int) -> bytes:
+        while True:
+            if self._stream.eof:
+                rest = self._stream.unused() or self._raw.read(CHUNK) or b""
+                # Some writers pad the file with zeros after the last member.
+                rest = rest.lstrip(b"\0")
+                if not rest:
+                    while more := self._raw.read(CHUNK):
+                        rest = more.lstrip(b"\0")
+                        if rest:
+                            break
+                    else:
+                        return b""
+                assert self._factory is not None
+                self._stream, self._input = self._factory(), rest
+            elif not self._input and not self._stream.pending():
+                self._input = self._raw.read(CHUNK) or b""
+                if not self._input:
+                    raise EOFError("the compressed data stops in the middle")
+            data, self._input = self._input, b""
+            out: bytes = self._stream(data, size)
+            if out:
+                return out
+
+
+class LayerStream(io.RawIOBase):
+    """A layer as uncompressed tar bytes, verified against blob digest, size and diff_id.
+
+    raw: the blob as stored. digest, size: of the blob, or None where there is none to check.
+    diff_id: of the tar, or None where it becomes known only later (see `actual_diff_id`).
+    """
+
+    def __init__(
+        self,
+        raw: BinaryIO,
+        what: str,
+        *,
+        digest: str | None = None,
+        size: int | None = None,
+        diff_id: str | None = None,
+    ) -> None:
+        self._blob = VerifiedReader(raw, what, digest, size)
+        plain = InflatingReader(self._blob, what)
+        self._tar = VerifiedReader(plain, f"{what}, uncompressed,", diff_id, None)  # type: ignore[arg-type]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._tar.read(size)
+
+    def finish(self) -> None:
+        """Read to the very end, which is where digests are checked (go-containerregistry mutate.go)."""
+        while self._tar.read(CHUNK):
+            pass
+        while self._blob.read(CHUNK):
+            pass
+
+    @property
+    def actual_diff_id(self) -> str:
+        """Digest of the uncompressed bytes; the layer's diff_id once it is finished."""
+        return self._tar.digest
+
+    @property
+    def actual_digest(self) -> str:
+        """Digest of the bytes as stored, once finished."""
+        return self._blob.digest
+
+    @property
+    def blob_bytes(self) -> int:
+        """Bytes of the blob read so far."""
+        return self._blob.count
