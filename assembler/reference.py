@@ -123,7 +123,7 @@ class Reference:
 
 
 def is_loopback(registry: str) -> bool:
-    """Tell whether a registry host (with or without port) is this machine: plain HTTP is allowed."""
+    """Tell whether a registry host (port or none) is this machine, where plain HTTP is fine."""
     host = registry.rsplit(":", 1)[0] if not registry.endswith("]") else registry
     host = host.strip("[]")
     if host == "localhost" or host.endswith(".localhost"):

@@ -26,7 +26,7 @@ GZIP = b"\x1f\x8b"
 # A skippable frame (0x184D2A5?) may come first, as in zstd:chunked layers.
 ZSTD = tuple([b"\x28\xb5\x2f\xfd"] + [bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60)])
 
-_BROKEN = (isal_zlib.error, igzip_lib.error, zstd.ZstdError, EOFError, ValueError)
+_BROKEN: Any = (isal_zlib.error, igzip_lib.error, zstd.ZstdError, EOFError, ValueError)
 
 
 class _Inflater(Protocol):
@@ -134,7 +134,7 @@ class VerifiedReader(io.RawIOBase):
 
 
 class InflatingReader(io.RawIOBase):
-    """Reads gzip (any number of members), zstd (any number of frames) or plain bytes as plain bytes.
+    """Reads gzip (of any number of members), zstd (of any frames) or plain bytes as plain bytes.
 
     Raises VerificationError for data that is damaged or stops in the middle; a
     decompressor that is merely out of input raises nothing by itself.
@@ -226,7 +226,7 @@ class LayerStream(io.RawIOBase):
         return self._tar.read(size)
 
     def finish(self) -> None:
-        """Read to the very end, which is where digests are checked (go-containerregistry mutate.go)."""
+        """Read to the very end, where digests are checked (go-containerregistry, mutate.go)."""
         while self._tar.read(CHUNK):
             pass
         while self._blob.read(CHUNK):

@@ -15,7 +15,7 @@ from assembler import oci
 
 @dataclass(frozen=True)
 class LayerBlob:
-    """A layer on disk. `descriptor` is of the blob as stored (OCI media type), `diff_id` of its tar."""
+    """A layer on disk: `descriptor` is of the blob as stored, `diff_id` of its tar."""
 
     diff_id: str
     descriptor: oci.Descriptor

@@ -1,0 +1,179 @@
+"""From two views to the layers of a slim image: selection, closure, root file system, layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from assembler import dpkg, elf, layerfile, patches, releases, users, wheels
+from assembler.closure import Closure
+from assembler.destinations import LayerBlob
+from assembler.errors import SelectionError
+from assembler.rootfs import Node, RootFS
+from assembler.selection import Selection
+from assembler.stages import Stage
+from assembler.tree import matcher
+from assembler.view import View
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to make: stages in layer order, names to --keep, patches, pins, and the release.
+
+    wheels: folder of wheels fetched earlier. mtime: of every file, in seconds since 1970.
+    """
+
+    release: str
+    stages: list[Stage]
+    keep: list[str]
+    patches: list[patches.Patch]
+    numpy: str | None
+    wheels: Path
+    offline: bool
+    mtime: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """One stage's outcome: its nodes, and their size in bytes."""
+
+    stage: Stage
+    nodes: list[Node]
+
+    @property
+    def size(self) -> int:
+        return sum(node.content.size for node in self.nodes if node.content)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The root file system by stages, and what a reader may want to know of how it came about."""
+
+    rootfs: RootFS
+    stages: list[Made]
+    dropped: dict[str, tuple[int, int]]
+    packages: dict[str, str]
+    patches: list[str]
+    numpy: str
+
+
+def assemble(recipe: Recipe, full: View, base: View, scratch: Path) -> Assembly:
+    """Return the new image's files by stage. Raises SelectionError for what does not fit."""
+    rootfs = RootFS(base, full, scratch)
+    selection = Selection(rootfs, recipe.stages, recipe.keep)
+    selection.run()
+    numpy = _own_files(rootfs, recipe)
+    applied = patches.apply(rootfs, recipe.patches, recipe.release)
+    libraries = next((s.name for s in recipe.stages if s.libraries), recipe.stages[0].name)
+    Closure(selection, libraries).run()
+    _package_database(rootfs, selection, libraries)
+    rootfs.check()
+    return Assembly(
+        rootfs, _by_stage(rootfs, recipe), selection.dropped, selection.packages, applied, numpy
+    )
+
+
+def _own_files(rootfs: RootFS, recipe: Recipe) -> str:
+    """Put in wheels, text files and users; return the numpy version that is pinned."""
+    numpy = ""
+    drops = [
+        (matcher(drop.paths), matcher(drop.but)) for stage in recipe.stages for drop in stage.drop
+    ]
+    for stage in recipe.stages:
+        if stage.wheel:
+            libc = _libc(rootfs)
+            target = wheels.find_target(rootfs, libc)
+            version = recipe.numpy or releases.default_numpy(target.version)
+            releases.check_numpy(version, recipe.release)
+            wheel = wheels.fetch(
+                stage.wheel, version, target, recipe.wheels, offline=recipe.offline
+            )
+            for node in wheels.unpack(rootfs, wheel, target, stage.name):
+                if not any(p.fullmatch(node.path) and not b.fullmatch(node.path) for p, b in drops):
+                    rootfs.put(node)
+            numpy = version
+        for file in stage.file:
+            text = file.text.lstrip("\n").replace("${numpy}", numpy)
+            reason = f"{stage.name}: written here"
+            rootfs.make(file.path.lstrip("/"), text.encode(), stage.name, reason, file.mode)
+        for user in stage.user:
+            users.add(rootfs, user, stage.name)
+    return numpy
+
+
+def _libc(rootfs: RootFS) -> elf.Elf:
+    for folder in ("lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "lib64", "lib"):
+        content = rootfs.content(f"{folder}/libc.so.6")
+        found = elf.read(content) if content else None
+        if found is not None:
+            return found
+    raise SelectionError(
+        f"{rootfs.base.source.reference} has no glibc (libc.so.6): Triton needs a Debian or Ubuntu "
+        "base (choose one with --base)"
+    )
+
+
+def _package_database(rootfs: RootFS, selection: Selection, stage: str) -> None:
+    """Let dpkg, apt and scanners of the new image know the packages that were taken."""
+    if selection.packages:
+        added = [selection.full.packages[name] for name in selection.packages]
+        text = rootfs.base.read_text(dpkg.STATUS) or ""
+        data = dpkg.merged_status(text, added)
+        rootfs.replace(dpkg.STATUS, data, stage, "packages that were taken are added", 0o644)
+
+
+def _by_stage(rootfs: RootFS, recipe: Recipe) -> list[Made]:
+    """Return each stage's nodes; a folder that the base lacks goes to the first stage in need."""
+    order = {stage.name: number for number, stage in enumerate(recipe.stages)}
+    rootfs.fetch(list(rootfs.nodes))
+    made: dict[str, list[Node]] = {stage.name: [] for stage in recipe.stages}
+    folders: dict[str, Node] = {}
+    for node in sorted(rootfs.nodes.values(), key=lambda each: (order[each.stage], each.path)):
+        if node.kind == "dir":
+            folders[node.path] = _earlier(folders.get(node.path), node, order)
+        else:
+            made[node.stage].append(node)
+        parent = node.path.rpartition("/")[0]
+        while parent and parent not in rootfs.base.tree:
+            if parent in folders and order[folders[parent].stage] <= order[node.stage]:
+                break
+            folders[parent] = _earlier(folders.get(parent), _folder(rootfs, parent, node), order)
+            parent = parent.rpartition("/")[0]
+    for node in folders.values():
+        made[node.stage].append(node)
+    return [Made(stage, made[stage.name]) for stage in recipe.stages if made[stage.name]]
+
+
+def _earlier(old: Node | None, new: Node, order: dict[str, int]) -> Node:
+    if old is None:
+        return new
+    first = old if order[old.stage] <= order[new.stage] else new
+    # What a stage took by name says more than what a child merely implies.
+    known = next((node for node in (old, new) if node.source_path), first)
+    return replace(known, stage=first.stage)
+
+
+def _folder(rootfs: RootFS, path: str, child: Node) -> Node:
+    known = rootfs.nodes.get(path)
+    entry = rootfs.full.tree.get(path)
+    if known is not None:
+        return replace(known, stage=child.stage)
+    mode, uid, gid = (entry.mode, entry.uid, entry.gid) if entry else (0o755, 0, 0)
+    origin = rootfs.full.origin(path) if entry else "assembler"
+    return Node(path, "dir", mode, uid, gid, "", child.stage, "folder", origin)
+
+
+def write_layers(
+    assembly: Assembly, mtime: int, folder: Path, done: Callable[[Made, LayerBlob], None]
+) -> list[LayerBlob]:
+    """Write each stage's layer into `folder`, two at a time; return them in layer order."""
+    with ThreadPoolExecutor(2) as pool:
+
+        def one(made: Made) -> LayerBlob:
+            blob = layerfile.write(made.nodes, mtime, folder)
+            done(made, blob)
+            return blob
+
+        return list(pool.map(one, assembly.stages))

@@ -1,0 +1,261 @@
+"""What the files taken need, so that the loader finds all of it in the new image.
+
+Every ELF file is asked for its sonames and symbol versions, every script for its interpreter.
+A soname is looked up as ld.so(8) would in the new image with no cache and no LD_LIBRARY_PATH:
+RUNPATH, then the system folders. What is not found there is taken from the full image, whole
+Debian packages where it belongs to one, and linked into a system folder where it lies elsewhere;
+so it is found before and after anybody runs ldconfig.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+
+from assembler import elf
+from assembler.errors import SelectionError, listing
+from assembler.selection import Selection
+
+TRIPLETS = {
+    "x86_64": "x86_64-linux-gnu",
+    "aarch64": "aarch64-linux-gnu",
+    "arm": "arm-linux-gnueabihf",
+    "i386": "i386-linux-gnu",
+    "ppc64": "powerpc64le-linux-gnu",
+    "s390": "s390x-linux-gnu",
+}
+_SHELL_PATH = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
+
+
+class Closure:
+    """Completes a selection. `stage` is the name of the one that what is found goes to."""
+
+    def __init__(self, selection: Selection, stage: str) -> None:
+        self.selection = selection
+        self.rootfs = selection.rootfs
+        self.full = selection.rootfs.full
+        self.stage = stage
+        self._elves: dict[str, elf.Elf | None] = {}
+        self._problems: list[str] = []
+        self._asked: set[str] = set()
+        self._by_name: dict[str, list[str]] | None = None
+
+    def run(self) -> None:
+        """Take until nothing is missing. Raises SelectionError that lists all that is missing:
+        file, soname and, where it is that, the symbol version.
+        """
+        self._machine = self._loader_machine()
+        self._system = _system_folders(self._machine)
+        while todo := sorted(set(self.rootfs.nodes) - self._asked):
+            self.rootfs.fetch(todo)
+            self._asked |= set(todo)
+            for path in todo:
+                self._ask(path)
+        self._check_versions()
+        if self._problems:
+            raise SelectionError(
+                listing("the slim image would not run on this base", self._problems)
+            )
+
+    # -- asking ------------------------------------------------------------------------
+
+    def _elf(self, path: str) -> elf.Elf | None:
+        if path not in self._elves:
+            content = self.rootfs.content(path)
+            try:
+                self._elves[path] = elf.read(content) if content else None
+            except elf.BadElf as error:
+                self._problems.append(f"/{path} is a damaged ELF file: {error}")
+                self._elves[path] = None
+        return self._elves[path]
+
+    def _ask(self, path: str) -> None:
+        node = self.rootfs.nodes[path]
+        if node.kind != "file" or node.content is None or node.content.size < 4:
+            return
+        start = node.content.read(256)
+        if start.startswith(elf.MAGIC):
+            found = self._elf(path)
+            # Files of other machines (cross tools, firmware) are data to us.
+            if found is not None and found.machine == self._machine:
+                for soname in found.needed:
+                    self._need(path, found, soname)
+                if found.interpreter and self.rootfs.tree.resolve(found.interpreter) is None:
+                    self._problems.append(
+                        f"/{path} wants the loader {found.interpreter}, which the base has not "
+                        "(a base of another libc?)"
+                    )
+        elif start.startswith(b"#!") and node.mode & 0o111:
+            self._interpreter(path, start)
+
+    def _interpreter(self, path: str, start: bytes) -> None:
+        words = start[2:].split(b"\n")[0].decode(errors="replace").split()
+        if not words:
+            return
+        names = [words[0].lstrip("/")]
+        if words[0].endswith("/env") and len(words) > 1 and "=" not in words[1]:
+            name = next((word for word in words[1:] if not word.startswith("-")), "")
+            names = [f"{folder}/{name}" for folder in _SHELL_PATH]
+        if any(self.rootfs.tree.resolve(name) is not None for name in names):
+            return
+        for name in names:
+            if self.full.tree.resolve(name) is not None:
+                self._take(name, f"interpreter of /{path}")
+                return
+
+    # -- finding -----------------------------------------------------------------------
+
+    def _folders(self, path: str, found: elf.Elf) -> Iterator[str]:
+        """Yield the folders that a file's own RUNPATH, or else RPATH, names."""
+        origin = posixpath.dirname(path)
+        for entry in found.runpath or found.rpath:
+            text = re.sub(r"\$\{?ORIGIN\}?", f"/{origin}", entry)
+            text = re.sub(r"\$\{?LIB\}?", f"lib/{TRIPLETS[self._machine]}", text)
+            yield posixpath.normpath(text).lstrip("/")
+
+    def _provider(self, path: str, found: elf.Elf, soname: str) -> str | None:
+        """Return where the loader finds `soname` in the new image, or None."""
+        if "/" in soname:
+            return self.rootfs.tree.resolve(soname)
+        for folder in (*self._folders(path, found), *self._system):
+            real = self.rootfs.tree.resolve(f"{folder}/{soname}")
+            if real is not None and self._fits(self._elf(real)):
+                return real
+        return None
+
+    def _fits(self, found: elf.Elf | None) -> bool:
+        return found is not None and found.machine == self._machine
+
+    def _need(self, path: str, found: elf.Elf, soname: str) -> None:
+        if self._provider(path, found, soname) or self._loaded(found, soname):
+            return
+        source = self._in_full(path, found, soname)
+        if source is None:
+            self._problems.append(
+                f"/{path} needs {soname}, which is neither in the base nor in the full image"
+            )
+            return
+        reason = f"{soname} needed by /{path}"
+        self._take(source, reason)
+        if self._provider(path, found, soname) is None:
+            self.rootfs.make_link(
+                f"{self._system[0]}/{soname}", f"/{source}", self.stage, f"link for {reason}"
+            )
+            if self._provider(path, found, soname) is None:
+                self._problems.append(f"/{path} needs {soname}: /{source} does not fit")
+
+    def _loaded(self, found: elf.Elf, soname: str) -> str | None:
+        """Return what already provides `soname` to a plug-in: a library of the selection that an
+        executable of the selection loads. A backend's libtritonserver.so is the server's own.
+        """
+        if found.interpreter:
+            return None
+        for path, node in self.rootfs.nodes.items():
+            if node.kind != "file" or not path.endswith(f"/{soname}"):
+                continue
+            users = (p for p, e in self._elves.items() if e and e.interpreter)
+            for user in users:
+                asked = self._elf(user)
+                if asked and soname in asked.needed and self._provider(user, asked, soname) == path:
+                    return path
+        return None
+
+    def _in_full(self, path: str, found: elf.Elf, soname: str) -> str | None:
+        """Return where the full image has `soname`: by its own search order, else anywhere."""
+        tree = self.full.tree
+        node = self.rootfs.nodes[path]
+        folders = [
+            *self._folders(node.source_path or path, found),
+            *self.full.env().get("LD_LIBRARY_PATH", "").split(":"),
+            *self._configured(),
+            *self._system,
+        ]
+        for folder in folders:
+            if folder and tree.resolve(f"{folder}/{soname}") is not None:
+                return tree.physical(f"{folder}/{soname}")
+        if self._by_name is None:
+            self._by_name = {}
+            for candidate in tree:
+                name = posixpath.basename(candidate)
+                if ".so" in name:
+                    self._by_name.setdefault(name, []).append(candidate)
+        for candidate in sorted(self._by_name.get(soname, ())):
+            # Stubs are for linking on machines without the real library, never for running.
+            if "/stubs/" not in candidate and tree.resolve(candidate) is not None:
+                return candidate
+        return None
+
+    def _configured(self) -> list[str]:
+        """Return the folders of the full image's ld.so.conf, with its includes, in order."""
+
+        def lines(name: str) -> Iterator[str]:
+            for line in (self.full.read_text(name) or "").splitlines():
+                words = line.partition("#")[0].split()
+                if words[:1] == ["include"]:
+                    for glob in words[1:]:
+                        folder, _, base = glob.lstrip("/").rpartition("/")
+                        expression = re.compile(re.escape(base).replace(r"\*", ".*"))
+                        for child in self.full.tree.children(folder):
+                            if expression.fullmatch(child):
+                                yield from lines(f"{folder}/{child}")
+                elif words:
+                    yield words[0].lstrip("/")
+
+        return list(lines("etc/ld.so.conf"))
+
+    def _take(self, path: str, reason: str) -> None:
+        chain = self.full.tree.chain(path)
+        database = self.selection.full
+        for step in chain:
+            owner = database.owners.get(step)
+            if owner is None or self.selection.base.find(owner) or self.selection.is_single(owner):
+                self.rootfs.take(step, self.stage, reason)
+            else:
+                self.selection.take_packages([database.packages[owner]], self.stage, reason)
+                # A drop rule does not keep out what is needed to run.
+                self.rootfs.take(step, self.stage, reason)
+
+    # -- versions --------------------------------------------------------------------------
+
+    def _loader_machine(self) -> str:
+        """Return the machine of the server's executable, which all else has to be of."""
+        for path in ("opt/tritonserver/bin/tritonserver", "usr/bin/env", "bin/sh"):
+            found = self._elf(path) if self.rootfs.tree.resolve(path) else None
+            if found is not None and found.machine in TRIPLETS:
+                return found.machine
+        raise SelectionError(
+            f"{self.full.source.reference} has no ELF executable at /opt/tritonserver/bin/"
+            "tritonserver: is it a Triton image?"
+        )
+
+    def _check_versions(self) -> None:
+        for path in sorted(self._asked):
+            found = self._elves.get(path)
+            if found is None or found.machine != self._machine:
+                continue
+            for soname, versions in found.versions.items():
+                provider = self._provider(path, found, soname) or self._loaded(found, soname)
+                offer = self._elf(provider) if provider else None
+                # A library that defines no versions is taken as it is by the loader as well.
+                if provider is None or offer is None or not offer.offers:
+                    continue
+                for version in sorted(set(versions) - offer.offers):
+                    whose = "the base's" if provider in self.rootfs.base.tree else "the image's"
+                    self._problems.append(
+                        f"/{path} needs {version} of {soname}; {whose} /{provider} goes up to "
+                        f"{_highest(offer.offers, version)}"
+                    )
+
+
+def _system_folders(machine: str) -> tuple[str, ...]:
+    triplet = TRIPLETS[machine]
+    return (f"usr/lib/{triplet}", f"lib/{triplet}", "usr/lib", "lib", "usr/lib64", "lib64")
+
+
+def _highest(offers: frozenset[str], like: str) -> str:
+    """Return the highest version offered of the same family (GLIBC_2.34 → GLIBC_…)."""
+    family = like.rpartition("_")[0]
+    same = [o for o in offers if o.startswith(f"{family}_") and o[len(family) + 1].isdigit()]
+    number = lambda v: [int(n) for n in re.findall(r"\d+", v.rpartition("_")[2])]  # noqa: E731
+    return max(same, key=number) if same else "none of its kind"

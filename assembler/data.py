@@ -1,0 +1,13 @@
+"""Where stages, patches and Dockerfile.final lie: in a checkout at the top, in a wheel inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+
+
+def path(name: str) -> Path:
+    """Return the path of `stages`, `patches` or `Dockerfile.final`."""
+    inside = _HERE / "data" / name
+    return inside if inside.exists() else _HERE.parent / name

@@ -1,0 +1,220 @@
+"""A Python wheel put into the new image: fetched by pip for the target, unpacked by `installer`.
+
+pip runs on this machine, so that the user's own index, proxy, certificates and credentials
+apply; nothing is run in the image, nothing is compiled.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from installer import install
+from installer.destinations import WheelDestination
+from installer.records import Hash, RecordEntry
+from installer.scripts import Script
+from installer.sources import WheelFile
+from installer.utils import Scheme, construct_record_file
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import parse_wheel_filename as parse_tags
+from packaging.version import InvalidVersion, Version
+
+from assembler.elf import Elf
+from assembler.errors import SelectionError, UsageError
+from assembler.rootfs import Node, RootFS
+
+_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Target:
+    """The Python of the new image. version: like 3.11. folder: where its packages are put.
+
+    interpreter: the path of python3 (with the leading slash). glibc: (major, minor) of the base.
+    machine: as in a wheel's platform tag, x86_64 or aarch64.
+    """
+
+    version: tuple[int, int]
+    folder: str
+    interpreter: str
+    glibc: tuple[int, int]
+    machine: str
+
+    @property
+    def platforms(self) -> list[str]:
+        """Platform tags that fit, best first (PEP 600)."""
+        major, minor = self.glibc
+        lowest = 5 if self.machine == "x86_64" else 17
+        tags = [f"manylinux_{major}_{n}_{self.machine}" for n in range(minor, lowest - 1, -1)]
+        return [*tags, f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
+
+    def accepts(self, wheel: Path) -> bool:
+        """Tell whether a wheel's tags fit this Python."""
+        tags = set(cpython_tags(self.version, platforms=self.platforms))
+        tags |= set(compatible_tags(self.version, platforms=self.platforms))
+        return not tags.isdisjoint(parse_tags(wheel.name)[3])
+
+
+def find_target(rootfs: RootFS, libc: Elf) -> Target:
+    """Return the Python that the new image has. SelectionError where there is none.
+
+    Debian's own Python looks for what pip installs in /usr/local/lib/pythonX.Y/dist-packages;
+    any other in the site-packages beside its standard library.
+    """
+    for name in ("usr/local/bin/python3", "usr/bin/python3"):
+        real = rootfs.tree.resolve(name)
+        match = re.search(r"python(\d)\.(\d+)$", real or "")
+        if match:
+            version = (int(match[1]), int(match[2]))
+            break
+    else:
+        raise SelectionError("the selection has no python3, so no package can be put in")
+    if "usr/lib/python3/dist-packages" in rootfs.tree and name.startswith("usr/bin"):
+        folder = f"usr/local/lib/python{match[1]}.{match[2]}/dist-packages"
+    else:
+        folder = f"{name.rsplit('/bin/', 1)[0]}/lib/python{match[1]}.{match[2]}/site-packages"
+    offered = [re.fullmatch(r"GLIBC_(\d+)\.(\d+)(?:\.\d+)?", offer) for offer in libc.offers]
+    glibc = max((int(m[1]), int(m[2])) for m in offered if m)
+    return Target(version, folder, f"/{name}", glibc, libc.machine)
+
+
+def check_version(text: str) -> str:
+    """Return a version as the user wrote it; UsageError where it is none."""
+    try:
+        Version(text)
+    except InvalidVersion:
+        raise UsageError(f"--numpy {text!r} is not a version (like 1.26.4)") from None
+    return text
+
+
+def fetch(name: str, version: str, target: Target, folder: Path, *, offline: bool) -> Path:
+    """Return the path of a wheel of `name` == `version` that fits `target`, in `folder`.
+
+    One that is there already is used as it is; else pip fetches it. Raises SelectionError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for wheel in sorted(folder.glob(f"{name}-{version}-*.whl")):
+        if target.accepts(wheel):
+            return wheel
+    python = f"Python {target.version[0]}.{target.version[1]}"
+    where = f"{python} on {target.machine}, glibc {target.glibc[0]}.{target.glibc[1]}"
+    with tempfile.TemporaryDirectory(dir=folder, prefix="pip-") as temporary:
+        # fmt: off
+        command = [
+            sys.executable, "-m", "pip", "download", f"{name}=={version}", "--no-deps",
+            "--only-binary=:all:", "--dest", temporary, "--disable-pip-version-check",
+            "--progress-bar=off", "--no-input", "--implementation=cp",
+            f"--python-version={target.version[0]}.{target.version[1]}",
+            *(f"--platform={platform}" for platform in target.platforms),
+        ]
+        # fmt: on
+        if offline:
+            command.append("--no-index")
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_SECONDS, check=False,
+                env=os.environ | {"LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise SelectionError(f"pip fetched no {name} {version} in {_SECONDS} s") from None
+        found = list(Path(temporary).glob("*.whl"))
+        if done.returncode != 0 or not found:
+            raise SelectionError(_why(done.stderr, name, version, where, offline))
+        wheel = folder / found[0].name
+        found[0].replace(wheel)
+    return wheel
+
+
+def _why(stderr: str, name: str, version: str, where: str, offline: bool) -> str:
+    """Turn what pip says into one line."""
+    if "No module named pip" in stderr:
+        return f"{sys.executable} has no pip, which fetches {name}: install it (ensurepip)"
+    known = re.search(r"\(from versions: ([^)]*)\)", stderr)
+    if known and known[1].strip() not in ("", "none"):
+        versions = known[1].split(", ")
+        stable = [v for v in versions if not re.search(r"[a-z]", v)] or versions
+        return (
+            f"{name} {version} does not exist or has no wheel for {where}; "
+            f"there are {stable[0]} to {stable[-1]} (choose with --numpy)"
+        )
+    if offline:
+        return (
+            f"{name} {version} for {where} is not at hand and --offline forbids to fetch it "
+            "(put the wheel into a folder that pip's find-links setting names)"
+        )
+    lines = [line for line in stderr.splitlines() if line.startswith("ERROR:")]
+    reason = (lines or stderr.strip().splitlines() or ["no reason given"])[-1]
+    reason = re.sub(r"://[^/@\s]+@", "://", reason.removeprefix("ERROR: "))
+    return f"pip cannot fetch {name} {version} for {where}: {reason}"
+
+
+class _Destination(WheelDestination):
+    """Puts a wheel's files into a root file system, as nodes of one stage."""
+
+    def __init__(self, rootfs: RootFS, target: Target, stage: str, wheel: str) -> None:
+        self.rootfs, self.target, self.stage, self.wheel = rootfs, target, stage, wheel
+        self.nodes: list[Node] = []
+
+    def _add(self, path: str, data: bytes, executable: bool) -> RecordEntry:
+        content = self.rootfs.store(data)
+        self.nodes.append(
+            Node(path, "file", 0o755 if executable else 0o644, 0, 0, "", self.stage,
+                 f"wheel {self.wheel}", self.wheel, content=content)
+        )  # fmt: skip
+        return RecordEntry(path, _hash(content.sha256), content.size)
+
+    def _place(self, scheme: str, path: str) -> str:
+        prefix = self.target.folder.split("/lib/python")[0]
+        folders = {"scripts": f"{prefix}/bin", "data": prefix, "headers": f"{prefix}/include"}
+        return f"{folders.get(scheme, self.target.folder)}/{path}"
+
+    def write_file(
+        self,
+        scheme: Scheme,
+        path: str | os.PathLike[str],
+        stream: BinaryIO,
+        is_executable: bool,
+    ) -> RecordEntry:
+        name = os.fspath(path)
+        entry = self._add(self._place(scheme, name), stream.read(), is_executable)
+        return RecordEntry(self._relative(entry.path), entry.hash_, entry.size)
+
+    def write_script(self, name: str, module: str, attr: str, section: str) -> RecordEntry:
+        script = Script(name, module, attr, section)  # type: ignore[arg-type]
+        filename, data = script.generate(self.target.interpreter, kind="posix")
+        entry = self._add(self._place("scripts", filename), data, True)
+        return RecordEntry(self._relative(entry.path), entry.hash_, entry.size)
+
+    def _relative(self, path: str) -> str:
+        return os.path.relpath(f"/{path}", f"/{self.target.folder}")
+
+    def finalize_installation(
+        self, scheme: Scheme, record_file_path: str, records: Iterable[tuple[Scheme, RecordEntry]]
+    ) -> None:
+        # Paths are relative to the folder of packages already, whatever their scheme.
+        stream = construct_record_file(records, lambda _: None)
+        self._add(self._place(scheme, record_file_path), stream.read(), False)
+
+
+def _hash(sha256: str) -> Hash:
+    return Hash("sha256", base64.urlsafe_b64encode(bytes.fromhex(sha256)).decode().rstrip("="))
+
+
+def unpack(rootfs: RootFS, wheel: Path, target: Target, stage: str) -> list[Node]:
+    """Return the nodes that `wheel` makes; SelectionError where it is damaged."""
+    destination = _Destination(rootfs, target, stage, wheel.name)
+    try:
+        with WheelFile.open(wheel) as source:
+            source.validate_record()
+            install(source, destination, {"INSTALLER": b"assembler\n"})
+    except Exception as error:  # the zip, its RECORD or its metadata: one answer to all
+        raise SelectionError(f"{wheel} is damaged ({error}); delete it and run again") from None
+    return destination.nodes
