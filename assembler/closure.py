@@ -38,7 +38,9 @@ class Closure:
         self.stage = stage
         self._elves: dict[str, elf.Elf | None] = {}
         self._problems: list[str] = []
-        self._asked: set[str] = set()
+        # Folders that a file inherits: DT_RPATH, unlike DT_RUNPATH, holds for what a library loads
+        # in its turn (ld.so(8)); auditwheel's wheels rely on it.
+        self._inherited: dict[str, set[str]] = {}
         self._by_name: dict[str, list[str]] | None = None
 
     def run(self) -> None:
@@ -47,11 +49,15 @@ class Closure:
         """
         self._machine = self._loader_machine()
         self._system = _system_folders(self._machine)
-        while todo := sorted(set(self.rootfs.nodes) - self._asked):
+        asked: set[str] = set()
+        while todo := sorted(set(self.rootfs.nodes) - asked):
+            # In one go: a fetch may mean to read a layer again.
             self.rootfs.fetch(todo)
-            self._asked |= set(todo)
+            asked |= set(todo)
             for path in todo:
                 self._ask(path)
+            for path, soname in self._missing():
+                self._bring(path, soname)
         self._check_versions()
         if self._problems:
             raise SelectionError(
@@ -77,15 +83,16 @@ class Closure:
         start = node.content.read(256)
         if start.startswith(elf.MAGIC):
             found = self._elf(path)
-            # Files of other machines (cross tools, firmware) are data to us.
-            if found is not None and found.machine == self._machine:
-                for soname in found.needed:
-                    self._need(path, found, soname)
-                if found.interpreter and self.rootfs.tree.resolve(found.interpreter) is None:
-                    self._problems.append(
-                        f"/{path} wants the loader {found.interpreter}, which the base has not "
-                        "(a base of another libc?)"
-                    )
+            if (
+                found is not None
+                and found.machine == self._machine
+                and found.interpreter
+                and self.rootfs.tree.resolve(found.interpreter) is None
+            ):
+                self._problems.append(
+                    f"/{path} wants the loader {found.interpreter}, which the base has not "
+                    "(a base of another libc?)"
+                )
         elif start.startswith(b"#!") and node.mode & 0o111:
             self._interpreter(path, start)
 
@@ -104,6 +111,38 @@ class Closure:
                 self._take(name, f"interpreter of /{path}")
                 return
 
+    def _asking(self) -> list[tuple[str, elf.Elf]]:
+        """Return the files taken that the loader has work with; files of other machines (cross
+        tools, firmware) are data to us.
+        """
+        return [
+            (path, found)
+            for path, found in self._elves.items()
+            if found and found.machine == self._machine and path in self.rootfs.nodes
+        ]
+
+    def _missing(self) -> list[tuple[str, str]]:
+        """Return (file, soname) for what the new image does not provide yet."""
+        missing: list[tuple[str, str]] = []
+        changed = True
+        while changed:
+            changed, missing = False, []
+            for path, found in self._asking():
+                hand_down = self._inherited.get(path, set())
+                if not found.runpath:
+                    hand_down = hand_down | set(self._folders(path, found))
+                for soname in found.needed:
+                    provider = self._provider(path, found, soname)
+                    if provider is None:
+                        if not self._loaded(found, soname):
+                            missing.append((path, soname))
+                        continue
+                    known = self._inherited.setdefault(provider, set())
+                    if not hand_down <= known:
+                        known |= hand_down
+                        changed = True
+        return missing
+
     # -- finding -----------------------------------------------------------------------
 
     def _folders(self, path: str, found: elf.Elf) -> Iterator[str]:
@@ -118,7 +157,8 @@ class Closure:
         """Return where the loader finds `soname` in the new image, or None."""
         if "/" in soname:
             return self.rootfs.tree.resolve(soname)
-        for folder in (*self._folders(path, found), *self._system):
+        inherited = () if found.runpath else sorted(self._inherited.get(path, ()))
+        for folder in (*self._folders(path, found), *inherited, *self._system):
             real = self.rootfs.tree.resolve(f"{folder}/{soname}")
             if real is not None and self._fits(self._elf(real)):
                 return real
@@ -127,9 +167,10 @@ class Closure:
     def _fits(self, found: elf.Elf | None) -> bool:
         return found is not None and found.machine == self._machine
 
-    def _need(self, path: str, found: elf.Elf, soname: str) -> None:
-        if self._provider(path, found, soname) or self._loaded(found, soname):
-            return
+    def _bring(self, path: str, soname: str) -> None:
+        """Take `soname` out of the full image; when it was taken and is not found, link it."""
+        found = self._elves[path]
+        assert found is not None
         source = self._in_full(path, found, soname)
         if source is None:
             self._problems.append(
@@ -138,12 +179,10 @@ class Closure:
             return
         reason = f"{soname} needed by /{path}"
         self._take(source, reason)
-        if self._provider(path, found, soname) is None:
-            self.rootfs.make_link(
-                f"{self._system[0]}/{soname}", f"/{source}", self.stage, f"link for {reason}"
-            )
-            if self._provider(path, found, soname) is None:
-                self._problems.append(f"/{path} needs {soname}: /{source} does not fit")
+        link = f"{self._system[0]}/{soname}"
+        folders = {*self._folders(path, found), *self._system}
+        if source.rpartition("/")[0] not in folders and self.rootfs.tree.resolve(link) is None:
+            self.rootfs.make_link(link, f"/{source}", self.stage, f"link for {reason}")
 
     def _loaded(self, found: elf.Elf, soname: str) -> str | None:
         """Return what already provides `soname` to a plug-in: a library of the selection that an
@@ -230,10 +269,7 @@ class Closure:
         )
 
     def _check_versions(self) -> None:
-        for path in sorted(self._asked):
-            found = self._elves.get(path)
-            if found is None or found.machine != self._machine:
-                continue
+        for path, found in sorted(self._asking()):
             for soname, versions in found.versions.items():
                 provider = self._provider(path, found, soname) or self._loaded(found, soname)
                 offer = self._elf(provider) if provider else None

@@ -6,6 +6,7 @@ are read once; what turns out to be wanted later is fetched by reading its layer
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -27,7 +28,7 @@ class View:
         self.tree = tree.Tree()
         self.config: dict[str, Any] = json.loads(source.config)
         self._spool = spool
-        self._spools = 0
+        self._numbers = itertools.count()
         self._contents: dict[tuple[int, str], Content] = {}
         likely_match = tree.matcher(likely).fullmatch
         count = len(source.diff_ids)
@@ -38,8 +39,7 @@ class View:
 
     def _read(self, indices: Collection[int], wanted: Wanted) -> dict[int, Layer]:
         def visit(stream: BinaryIO) -> Layer:
-            self._spools += 1
-            return read_layer(stream, wanted, Spool(self._spool / f"{id(self)}-{id(stream)}"))
+            return read_layer(stream, wanted, Spool(self._spool / f"{next(self._numbers)}"))
 
         layers = self.source.read(indices, visit)
         for index, layer in layers.items():

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,8 +213,10 @@ def unpack(rootfs: RootFS, wheel: Path, target: Target, stage: str) -> list[Node
     """Return the nodes that `wheel` makes; SelectionError where it is damaged."""
     destination = _Destination(rootfs, target, stage, wheel.name)
     try:
-        with WheelFile.open(wheel) as source:
+        with WheelFile.open(wheel) as source, warnings.catch_warnings():
             source.validate_record()
+            # numpy 1.26's wheel carries byte code, which `installer` leaves out with a warning.
+            warnings.simplefilter("ignore", RuntimeWarning)
             install(source, destination, {"INSTALLER": b"assembler\n"})
     except Exception as error:  # the zip, its RECORD or its metadata: one answer to all
         raise SelectionError(f"{wheel} is damaged ({error}); delete it and run again") from None

@@ -1,0 +1,3 @@
+if [ -n "$AIP_MODE" ]; then
+  set -- tritonserver "$@"
+fi
