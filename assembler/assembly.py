@@ -12,9 +12,8 @@ from assembler.closure import Closure
 from assembler.destinations import LayerBlob
 from assembler.errors import SelectionError
 from assembler.rootfs import Node, RootFS
-from assembler.selection import Selection
+from assembler.selection import Selection, drop_rules, dropped
 from assembler.stages import Stage
-from assembler.tree import matcher
 from assembler.view import View
 
 
@@ -78,9 +77,7 @@ def assemble(recipe: Recipe, full: View, base: View, scratch: Path) -> Assembly:
 def _own_files(rootfs: RootFS, recipe: Recipe) -> str:
     """Put in wheels, text files and users; return the numpy version that is pinned."""
     numpy = ""
-    drops = [
-        (matcher(drop.paths), matcher(drop.but)) for stage in recipe.stages for drop in stage.drop
-    ]
+    drops = drop_rules(recipe.stages, recipe.keep)
     for stage in recipe.stages:
         if stage.wheel:
             libc = _libc(rootfs)
@@ -91,7 +88,7 @@ def _own_files(rootfs: RootFS, recipe: Recipe) -> str:
                 stage.wheel, version, target, recipe.wheels, offline=recipe.offline
             )
             for node in wheels.unpack(rootfs, wheel, target, stage.name):
-                if not any(p.fullmatch(node.path) and not b.fullmatch(node.path) for p, b in drops):
+                if dropped(node.path, drops) is None:
                     rootfs.put(node)
             numpy = version
         for file in stage.file:

@@ -13,7 +13,7 @@ from typing import Any
 
 from assembler import (
     assembly,
-    data,
+    resources,
     dockerfile,
     dpkg,
     oci,
@@ -22,6 +22,7 @@ from assembler import (
     releases,
     selection,
     stages,
+    tree,
 )
 from assembler.destinations import Image, LayerBlob
 from assembler.destinations.opening import Destination, open_destination
@@ -88,9 +89,9 @@ def extract(options: Options, progress: Progress) -> Result:
     """Make the slim image and deliver it. Raises AssemblerError; then nothing was delivered."""
     backends = list(dict.fromkeys(options.backends))
     release = releases.check(options.release or releases.DEFAULT)
-    template = _read_text(options.dockerfile or data.path("Dockerfile.final"))
-    known_stages = stages.load([data.path("stages"), *options.stages])
-    known_patches = patches.load(data.path("patches"))
+    template = _read_text(options.dockerfile or resources.path("Dockerfile.final"))
+    known_stages = stages.load([resources.path("stages"), *options.stages])
+    known_patches = patches.load(resources.path("patches"))
     stages.choose(known_stages, backends, release, list(options.keep))
     reference = Reference.parse(options.source or releases.default_source(release))
     tags = options.tags or (f"tritonserver:{release}-{'-'.join(backends)}-cpu",)
@@ -133,12 +134,12 @@ def _make(
 ) -> Result:
     with progress.reading(f"base {remote_base.reference}", sum(remote_base.sizes)):
         base = BlobSource(remote_base, scratch / "base")
-        base_view = View(base, _folder(scratch / "base-files"), _base_likely())
+        base_view = View(base, _folder(scratch / "base-files"), _base_likely)
     with progress.reading(full.reference, sum(full.sizes)) as advance:
         options.access.on_bytes = advance
         try:
             full_view = View(
-                full, _folder(scratch / "full-files"), selection.likely(recipe.stages)
+                full, _folder(scratch / "full-files"), selection.likely(recipe.stages, recipe.keep)
             )
         finally:
             options.access.on_bytes = None
@@ -177,7 +178,7 @@ def _make(
             "packages": made.packages,
         },
     )
-    annotations = _annotations(full, base, recipe, base_view)
+    annotations = _annotations(full, base, recipe)
     image = Image(
         _config(text, base_view, layers, made, recipe),
         (*base.layers, *layers),
@@ -218,10 +219,14 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _base_likely() -> list[str]:
-    # The libraries are asked for the versions they offer; a base is small.
-    users = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow", "etc/subuid", "etc/subgid")
-    return [*dpkg.FILES, *users, "usr/lib/**/lib*.so*", "lib/**/lib*.so*"]
+_BASE = tree.matcher(
+    [*dpkg.FILES, "etc/{passwd,group,shadow,gshadow,subuid,subgid}", "{usr/,}lib/**/*.so*"]
+)
+
+
+def _base_likely(path: str) -> bool:
+    # The libraries are asked for the versions that they offer.
+    return bool(_BASE.fullmatch(path))
 
 
 def _release(full: Source, asked: str, options: Options) -> str:
@@ -257,16 +262,12 @@ def _mtime(full: Source) -> int:
 # -- the image ------------------------------------------------------------------------------
 
 
-def environment(
-    recipe: assembly.Recipe, full: View, made: assembly.Assembly
-) -> dict[str, str]:
+def environment(recipe: assembly.Recipe, full: View, made: assembly.Assembly) -> dict[str, str]:
     """Return the environment that the stages set or keep of the full image's."""
-    from assembler.tree import matcher
-
     theirs = full.env()
     env: dict[str, str] = {}
     for stage in recipe.stages:
-        inherit = matcher(stage.env.inherit)
+        inherit = tree.matcher(stage.env.inherit)
         env |= {key: value for key, value in theirs.items() if inherit.fullmatch(key)}
         for key in stage.env.paths:
             folders = [f for f in theirs.get(key, "").split(":") if f]
@@ -279,10 +280,8 @@ def environment(
 
 def labels(recipe: assembly.Recipe, full: View) -> dict[str, str]:
     """Return the labels of the full image that the stages keep, and the standard ones."""
-    from assembler.tree import matcher
-
     theirs = (full.config.get("config") or {}).get("Labels") or {}
-    keep = matcher([glob for stage in recipe.stages for glob in stage.labels])
+    keep = tree.matcher([glob for stage in recipe.stages for glob in stage.labels])
     backends = ", ".join(stage.backend for stage in recipe.stages if stage.backend)
     version = full.env().get("TRITON_SERVER_VERSION", recipe.release)
     return {key: value for key, value in theirs.items() if keep.fullmatch(key)} | {
@@ -292,9 +291,7 @@ def labels(recipe: assembly.Recipe, full: View) -> dict[str, str]:
     }
 
 
-def _annotations(
-    full: Source, base: Source, recipe: assembly.Recipe, base_view: View
-) -> dict[str, str]:
+def _annotations(full: Source, base: Source, recipe: assembly.Recipe) -> dict[str, str]:
     """Return the manifest's annotations: image-spec annotations.md, and where the files are from.
 
     They depend on how the source was read; layers and config do not.
@@ -309,7 +306,6 @@ def _annotations(
         found["org.opencontainers.image.base.digest"] = base.digest
     if full.digest:
         found["io.github.triton-assembler.source.digest"] = full.digest
-    del base_view
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from assembler import dpkg
 from assembler.errors import SelectionError, listing
+from assembler.layers import Wanted
 from assembler.rootfs import RootFS
 from assembler.stages import Drop, Stage
 from assembler.tree import matcher
@@ -16,15 +17,38 @@ from assembler.tree import matcher
 BACKENDS = "opt/tritonserver/backends"
 
 
-def likely(stages: Iterable[Stage]) -> list[str]:
-    """Return globs of what the first read of the full image should keep.
+def likely(stages: Iterable[Stage], keep: Iterable[str]) -> Wanted:
+    """Return what the first read of the full image should keep the content of.
 
     It is a guess that spares a second read and decides nothing: `View.fetch` brings the rest.
     """
     globs = [*dpkg.FILES, "etc/ld.so.conf", "etc/ld.so.conf.d/*"]
     for stage in stages:
+        globs += stage.likely
         globs += [path for take in stage.take for path in take.paths]
-    return globs
+    wanted = matcher(globs)
+    drops = drop_rules(stages, keep)
+    return lambda path: bool(wanted.fullmatch(path)) and dropped(path, drops) is None
+
+
+def drop_rules(
+    stages: Iterable[Stage], keep: Iterable[str]
+) -> list[tuple[re.Pattern[str], re.Pattern[str], Drop]]:
+    """Return the drop rules in force: what each keeps out, but for what, and the rule."""
+    return [
+        (matcher(drop.paths), matcher(drop.but), drop)
+        for stage in stages
+        for drop in stage.drop
+        if not drop.keep or drop.keep not in keep
+    ]
+
+
+def dropped(path: str, rules: list[tuple[re.Pattern[str], re.Pattern[str], Drop]]) -> Drop | None:
+    """Return the first rule that keeps `path` out, or None."""
+    for paths, but, drop in rules:
+        if paths.fullmatch(path) and not but.fullmatch(path):
+            return drop
+    return None
 
 
 @dataclass
@@ -44,12 +68,7 @@ class Selection:
     def __post_init__(self) -> None:
         self.full = dpkg.Database(self.rootfs.full)
         self.base = dpkg.Database(self.rootfs.base)
-        self._drops = [
-            (matcher(drop.paths), matcher(drop.but), drop)
-            for stage in self.stages
-            for drop in stage.drop
-            if drop.keep not in self.keep or not drop.keep
-        ]
+        self._drops = drop_rules(self.stages, self.keep)
         self._single = [
             glob for stage in self.stages for rule in stage.file_by_file for glob in rule.packages
         ]
@@ -57,15 +76,9 @@ class Selection:
 
     # -- what may come in -------------------------------------------------------------
 
-    def _drop(self, path: str) -> Drop | None:
-        for paths, but, drop in self._drops:
-            if paths.fullmatch(path) and not but.fullmatch(path):
-                return drop
-        return None
-
     def take(self, path: str, stage: str, reason: str) -> None:
         """Take one path of the full image, unless a drop rule keeps it out."""
-        drop = self._drop(path)
+        drop = dropped(path, self._drops)
         if drop is None:
             self.rootfs.take(path, stage, reason)
         elif path not in self._seen_drops:
@@ -107,9 +120,9 @@ class Selection:
         return problems + self._named_packages(stage.packages, stage)
 
     def _candidates(self, glob: str, paths: list[str]) -> Iterable[str]:
-        if not set(glob) & {"*", "?", "["}:
+        if not set(glob) & set("*?[{"):
             return [glob] if self.rootfs.full.tree.physical(glob) is not None else []
-        fixed = re.split(r"[*?\[]", glob)[0]
+        fixed = re.split(r"[*?\[{]", glob)[0]
         start = bisect_left(paths, fixed)
         end = bisect_left(paths, fixed + "\U0010ffff")
         return paths[start:end]

@@ -92,7 +92,8 @@ class Stage:
     backend: it is taken when that backend is asked for, else always.
     refuse: the backend can not be had, and why. libraries: what the closure finds goes here.
     wheel: the Python package that is fetched and put in here. packages: Debian packages; one
-    that ends in `?` may be absent.
+    that ends in `?` may be absent. likely: paths (globs) that packages or needed libraries will
+    turn out to be; it decides nothing, but spares reading a layer twice.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Stage:
     libraries: bool = False
     wheel: str = ""
     packages: tuple[str, ...] = ()
+    likely: tuple[str, ...] = ()
     take: tuple[Take, ...] = ()
     drop: tuple[Drop, ...] = ()
     file_by_file: tuple[FileByFile, ...] = ()
@@ -122,7 +124,7 @@ _TABLES: dict[str, type] = {
 }
 _NUMBERS = {"order", "mode", "uid", "gid"}
 _FLAGS = {"optional", "libraries"}
-_LISTS = {"paths", "but", "otherwise", "packages", "labels", "inherit"}
+_LISTS = {"paths", "but", "otherwise", "packages", "labels", "inherit", "likely"}
 _REQUIRED: dict[type, tuple[str, ...]] = {
     Take: ("paths",),
     Drop: ("paths", "reason"),

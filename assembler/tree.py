@@ -214,7 +214,8 @@ def _entry(member: Member, index: int) -> Entry:
 
 
 def pattern(glob: str) -> str:
-    """Return the regular expression of a glob: `*` within a name, `**` across folders, `?`, `[…]`.
+    """Return the regular expression of a glob: `*` within a name, `**` across folders, `?`, `[…]`,
+    `{one,other}`.
 
     `usr/lib/**` is all below usr/lib; `**/x` is x in any folder, the root included.
     """
@@ -228,6 +229,9 @@ def pattern(glob: str) -> str:
             out, at = out + "[^/]*", at + 1
         elif glob[at] == "?":
             out, at = out + "[^/]", at + 1
+        elif glob[at] == "{" and (end := glob.find("}", at)) > 0:
+            choices = "|".join(pattern(choice) for choice in glob[at + 1 : end].split(","))
+            out, at = out + f"(?:{choices})", end + 1
         elif glob[at] == "[" and (end := glob.find("]", at + 2)) > 0:
             inside = glob[at + 1 : end].replace("\\", r"\\")
             inside = "^" + inside[1:] if inside.startswith("!") else inside

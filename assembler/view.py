@@ -22,18 +22,17 @@ from assembler.sources import Source
 class View:
     """A source's layers as one tree. `spool` is a folder for contents, of the caller's keeping."""
 
-    def __init__(self, source: Source, spool: Path, likely: Iterable[str]) -> None:
-        """Read every layer of `source`; `likely` are globs of files whose content to keep."""
+    def __init__(self, source: Source, spool: Path, likely: Wanted) -> None:
+        """Read every layer of `source`; `likely` says whose content to keep on the way."""
         self.source = source
         self.tree = tree.Tree()
         self.config: dict[str, Any] = json.loads(source.config)
         self._spool = spool
         self._numbers = itertools.count()
         self._contents: dict[tuple[int, str], Content] = {}
-        likely_match = tree.matcher(likely).fullmatch
         count = len(source.diff_ids)
         # From the top: the topmost layers hold what is asked for most.
-        layers = self._read(range(count - 1, -1, -1), lambda name: bool(likely_match(name)))
+        layers = self._read(range(count - 1, -1, -1), likely)
         for index in range(count):
             self.tree.apply(layers.pop(index), index)
 

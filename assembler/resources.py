@@ -9,5 +9,5 @@ _HERE = Path(__file__).resolve().parent
 
 def path(name: str) -> Path:
     """Return the path of `stages`, `patches` or `Dockerfile.final`."""
-    inside = _HERE / "data" / name
+    inside = _HERE / "share" / name
     return inside if inside.exists() else _HERE.parent / name
