@@ -8,7 +8,7 @@ import sys
 from types import FrameType
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
+def _terminate(signum: int, _frame: FrameType | None) -> None:
     # As Ctrl-C: every `finally` and `with` on the way out cleans up.
     raise KeyboardInterrupt(signum)
 

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument("--platform", default=_machine(), metavar="OS/ARCH")
     _access(inspect)
     for command in (extract, plan, inspect):
-        command.add_argument("--json", action="store_true", help="result as JSON on standard output")
+        command.add_argument(
+            "--json", action="store_true", help="result as JSON on standard output"
+        )
         command.add_argument("-q", "--quiet", action="store_true", help="errors and warnings only")
         command.add_argument("-v", "--verbose", action="store_true", help="say more")
     return top
@@ -107,7 +110,7 @@ def _outputs(command: argparse.ArgumentParser) -> None:
     add("--record", type=Path, metavar="FILE", help="write the record of every file there as well")
 
 
-def _options(words: argparse.Namespace) -> Options:
+def _options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
     from assembler.errors import UsageError
     from assembler.extract import Options
     from assembler.oci import Platform
@@ -136,7 +139,7 @@ def _options(words: argparse.Namespace) -> Options:
         dockerfile=getattr(words, "dockerfile", None),
         cache=cache,
         record=getattr(words, "record", None),
-        access=Access.parse(words.mirror, words.insecure, words.offline),
+        access=Access(words.mirror, words.insecure, offline=words.offline, warn=warn),
     )
 
 
@@ -152,7 +155,7 @@ def run(arguments: list[str]) -> int:
             from assembler.inspection import inspect
 
             return inspect(words, progress)
-        options = _options(words)
+        options = _options(words, progress.warn)
         if words.command == "plan":
             from assembler.plan import plan
 

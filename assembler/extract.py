@@ -13,25 +13,25 @@ from typing import Any
 
 from assembler import (
     assembly,
-    resources,
     dockerfile,
     dpkg,
     oci,
     patches,
     record,
     releases,
+    resources,
     selection,
     stages,
     tree,
 )
 from assembler.destinations import Image, LayerBlob
-from assembler.destinations.opening import Destination, open_destination
+from assembler.destinations.opening import Destination, check_tags, open_destination
 from assembler.errors import UsageError
 from assembler.progress import Progress
 from assembler.reference import Reference
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
-from assembler.sources.opening import Access, open_source
+from assembler.sources.opening import Access
 from assembler.view import View
 
 
@@ -45,7 +45,6 @@ class Options:
     base: str | None = None
     tags: tuple[str, ...] = ()
     output: Path | None = None
-    push: str | None = None
     numpy: str | None = None
     platform: oci.Platform = field(default_factory=lambda: oci.Platform("linux", "amd64"))
     builder: str = "direct"
@@ -90,35 +89,37 @@ def extract(options: Options, progress: Progress) -> Result:
     backends = list(dict.fromkeys(options.backends))
     release = releases.check(options.release or releases.DEFAULT)
     template = _read_text(options.dockerfile or resources.path("Dockerfile.final"))
+    if options.builder == "direct":
+        # What it cannot carry out is said now, not after the reading.
+        dockerfile.interpret(dockerfile.fill(template, (), {}, {}), {})
     known_stages = stages.load([resources.path("stages"), *options.stages])
     known_patches = patches.load(resources.path("patches"))
     stages.choose(known_stages, backends, release, list(options.keep))
     reference = Reference.parse(options.source or releases.default_source(release))
-    tags = options.tags or (f"tritonserver:{release}-{'-'.join(backends)}-cpu",)
-    with tempfile.TemporaryDirectory(prefix="assembler-", ignore_cleanup_errors=True) as name:
-        scratch = Path(name)
-        destination = open_destination(
-            options.output, options.push, tags, options.access, options.builder
+    check_tags(options.tags)
+    destination = open_destination(options.output)
+    access = options.access
+    with (
+        tempfile.TemporaryDirectory(prefix="assembler-", ignore_cleanup_errors=True) as scratch,
+        access.open(reference, options.platform) as full,
+    ):
+        release = _release(full, release, options)
+        base = Reference.parse(options.base or releases.default_base(release))
+        recipe = assembly.Recipe(
+            release,
+            stages.choose(known_stages, backends, release, list(options.keep)),
+            list(options.keep),
+            known_patches,
+            options.numpy,
+            (options.cache or Path(scratch)) / "wheels",
+            access.offline,
+            _mtime(full),
         )
-        with open_source(reference, options.platform, options.access) as full:
-            release = _release(full, release, options)
-            if not options.tags:
-                tags = (f"tritonserver:{release}-{'-'.join(backends)}-cpu",)
-            base_reference = Reference.parse(options.base or releases.default_base(release))
-            with open_source(base_reference, options.platform, options.access) as remote:
-                recipe = assembly.Recipe(
-                    release,
-                    stages.choose(known_stages, backends, release, list(options.keep)),
-                    list(options.keep),
-                    known_patches,
-                    options.numpy,
-                    (options.cache or scratch) / "wheels",
-                    options.access.offline,
-                    _mtime(full),
-                )
-                return _make(
-                    options, progress, recipe, template, full, remote, scratch, destination, tags
-                )
+        tags = options.tags or (f"tritonserver:{release}-{'-'.join(backends)}-cpu",)
+        with access.open(base, options.platform) as remote:
+            return _make(
+                options, progress, recipe, template, full, remote, Path(scratch), destination, tags
+            )
 
 
 def _make(
@@ -179,17 +180,21 @@ def _make(
         },
     )
     annotations = _annotations(full, base, recipe)
+    direct = options.builder == "direct"
     image = Image(
-        _config(text, base_view, layers, made, recipe),
+        _config(text, base_view, layers, made, recipe) if direct else base.config,
         (*base.layers, *layers),
         options.platform,
         annotations,
         (record.artifact(document),),
     )
-    if options.builder == "engine":
+    if not direct:
         from assembler.builder import build
 
-        image = build(image, base, text, order, layers, scratch)
+        context = {
+            f"layers/{name}.tar.gz": layer for name, layer in zip(order, layers, strict=True)
+        }
+        image = build(image, base, text, context, scratch)
     destination.deliver(image, tags)
     _keep_record(options, image, document)
     return Result(

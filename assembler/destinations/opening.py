@@ -1,0 +1,50 @@
+"""From the command line's words to a destination that is known to be usable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from assembler.destinations import Image
+from assembler.errors import DestinationError, UsageError
+from assembler.reference import ImageName
+
+
+class Destination(Protocol):
+    """Takes a whole image; DestinationError, and then everything is as it was."""
+
+    def deliver(self, image: Image, tags: Sequence[str]) -> None:
+        """Deliver `image` under these names."""
+        ...
+
+
+def check_tags(tags: Sequence[str]) -> None:
+    """Raise UsageError for a name that cannot be an image's tag."""
+    for tag in tags:
+        name = ImageName.parse(tag)
+        if name.digest:
+            raise UsageError(f"--tag {tag}: a tag is a name, not a digest")
+
+
+def open_destination(output: Path | None) -> Destination:
+    """Return an archive (a file that ends in .tar), a layout (any other path) or, with no path,
+    the Engine. Raises DestinationError now for what could not be delivered later.
+    """
+    if output is None:
+        from assembler.destinations.engine import EngineDestination
+        from assembler.engine import EngineError
+
+        try:
+            return EngineDestination()
+        except EngineError as error:
+            raise DestinationError(
+                f"{error}; or write the image to a file with --output FILE.tar (or a folder)"
+            ) from None
+    if output.suffix == ".tar":
+        from assembler.destinations.archive import ArchiveDestination
+
+        return ArchiveDestination(output)
+    from assembler.destinations.layout import LayoutDestination
+
+    return LayoutDestination(output)

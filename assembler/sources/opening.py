@@ -1,0 +1,107 @@
+"""From a reference to an open source, whatever its transport; and what all sources share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from assembler.errors import SourceError
+from assembler.oci import Platform
+from assembler.reference import Reference
+from assembler.sources import Source
+
+if TYPE_CHECKING:
+    from assembler.registry import RegistryClient
+
+
+class Access:
+    """How a run reaches images: mirrors, plain-HTTP registries, whether it may use the network.
+
+    bytes_read: of layers and documents, from wherever. on_bytes: told of each piece as it comes,
+    by several threads; may be set at any time.
+    """
+
+    def __init__(
+        self,
+        mirrors: Sequence[str] = (),
+        insecure: Sequence[str] = (),
+        *,
+        offline: bool = False,
+        warn: Callable[[str], None] = print,
+    ) -> None:
+        """mirrors: texts like FROM=TO; UsageError for one that is not of that form."""
+        from assembler.mirrors import Mirror
+
+        self.offline = offline
+        self.on_bytes: Callable[[int], object] | None = None
+        self._mirrors = tuple(Mirror.parse(text) for text in mirrors)
+        self._insecure, self._warn = tuple(insecure), warn
+        self._client: RegistryClient | None = None
+        self._lock = threading.Lock()
+        self._local_bytes = 0
+
+    @property
+    def client(self) -> RegistryClient:
+        """The one registry client of the run."""
+        if self._client is None:
+            from assembler.registry import RegistryClient
+
+            self._client = RegistryClient(
+                mirrors=self._mirrors,
+                insecure=self._insecure,
+                offline=self.offline,
+                warn=self._warn,
+            )
+        return self._client
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read so far, all sources together."""
+        return self._local_bytes + (self._client.bytes_read if self._client else 0)
+
+    def _count_local(self, count: int) -> None:
+        with self._lock:
+            self._local_bytes += count
+        if self.on_bytes is not None:
+            self.on_bytes(count)
+
+    def _count_remote(self, _index: int, count: int) -> None:
+        if self.on_bytes is not None:
+            self.on_bytes(count)
+
+    @contextmanager
+    def open(self, reference: Reference, platform: Platform) -> Iterator[Source]:
+        """Yield the source that `reference` names, and close it. Raises SourceError."""
+        source = self._open(reference, platform)
+        try:
+            yield source
+        finally:
+            source.close()
+
+    def _open(self, reference: Reference, platform: Platform) -> Source:
+        if reference.is_remote and self.offline:
+            raise SourceError(
+                f"{reference} is in a registry and --offline forbids to ask it: name a local "
+                "source, like docker-daemon:NAME, docker-archive:FILE or oci:DIR"
+            )
+        if reference.transport == "docker":
+            from assembler.sources.registry import RegistrySource
+
+            assert reference.name is not None
+            return RegistrySource(
+                reference.name, platform, self.client, on_bytes=self._count_remote
+            )
+        if reference.transport == "docker-daemon":
+            from assembler.sources.engine import open_engine
+
+            return open_engine(reference, platform, self._count_local)
+        from assembler.sources.archive import open_archive
+
+        return open_archive(reference, platform, self._count_local)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        if self._client is not None:
+            self._client.close()
