@@ -1,0 +1,127 @@
+"""A client of one running server, and the list of checks made through it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import requests
+import tritonclient.grpc as triton_grpc
+
+from tests.serving import checks_admin, checks_infer, checks_settings, wire
+from tests.serving.wire import Arrays
+
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+class Client:
+    """HTTP, gRPC and metrics of one server; every answer that is not a success raises."""
+
+    def __init__(
+        self, http_port: int, grpc_port: int, metrics_port: int, host: str = "127.0.0.1"
+    ) -> None:
+        self.base = f"http://{host}:{http_port}"
+        self.metrics_address = f"http://{host}:{metrics_port}/metrics"
+        self.session = requests.Session()
+        # A proxy from the environment must not come between us and the loopback.
+        self.session.trust_env = False
+        self.grpc = triton_grpc.InferenceServerClient(f"{host}:{grpc_port}")
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.session.close()
+        self.grpc.close()
+
+    def status(self, path: str) -> int:
+        """The HTTP status of a GET, whatever it is."""
+        return self.session.get(f"{self.base}/v2/{path}", timeout=30).status_code
+
+    def get(self, path: str) -> Any:
+        """The JSON answer to a GET."""
+        return self._json(self.session.get(f"{self.base}/v2/{path}", timeout=30), path)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The JSON answer to a POST; an empty answer is None."""
+        answer = self.session.post(
+            f"{self.base}/v2/{path}",
+            data=wire.encode(body or {}),
+            headers={"Content-Type": "application/json"},
+            timeout=60,
+        )
+        return self._json(answer, path)
+
+    def metrics(self) -> str:
+        """The metrics page in Prometheus' text format."""
+        answer = self.session.get(self.metrics_address, timeout=30)
+        assert answer.status_code == 200, f"metrics: HTTP {answer.status_code}"
+        return answer.text
+
+    def infer_json(self, model: str, arrays: Arrays) -> Arrays:
+        """Infer over HTTP with the tensors as JSON."""
+        inputs = [{**wire.header(n, a), "data": a.reshape(-1).tolist()} for n, a in arrays.items()]
+        answer = self.post(f"models/{model}/infer", {"inputs": inputs})
+        return {output["name"]: wire.from_json(output) for output in answer["outputs"]}
+
+    def infer_binary(self, model: str, arrays: Arrays) -> Arrays:
+        """Infer over HTTP with the tensors as bytes behind the JSON header, both ways."""
+        parts = {name: wire.to_bytes(array) for name, array in arrays.items()}
+        inputs = [
+            {**wire.header(n, a), "parameters": {"binary_data_size": len(parts[n])}}
+            for n, a in arrays.items()
+        ]
+        document = {"inputs": inputs, "parameters": {"binary_data_output": True}}
+        header = wire.encode(document)
+        answer = self.session.post(
+            f"{self.base}/v2/models/{model}/infer",
+            data=header + b"".join(parts.values()),
+            headers={
+                "Content-Type": "application/octet-stream",
+                _HEADER_LENGTH: str(len(header)),
+            },
+            timeout=60,
+        )
+        assert answer.status_code == 200, f"{model}: HTTP {answer.status_code}: {answer.text}"
+        length = answer.headers.get(_HEADER_LENGTH)
+        assert length, f"{model}: asked for binary tensors, got {answer.text[:200]}"
+        rest, outputs = answer.content[int(length) :], {}
+        for output in json.loads(answer.content[: int(length)])["outputs"]:
+            size = output["parameters"]["binary_data_size"]
+            outputs[output["name"]] = wire.from_bytes(rest[:size], output)
+            rest = rest[size:]
+        return outputs
+
+    def infer_grpc(self, model: str, arrays: Arrays) -> Arrays:
+        """Infer over gRPC."""
+        inputs = []
+        for name, array in arrays.items():
+            tensor = triton_grpc.InferInput(name, list(array.shape), wire.datatype(array))
+            inputs.append(tensor.set_data_from_numpy(wire.wire(array)))
+        result = self.grpc.infer(model, inputs, client_timeout=60)
+        return {o.name: wire.texts(result.as_numpy(o.name)) for o in result.get_response().outputs}
+
+    @staticmethod
+    def _json(answer: requests.Response, path: str) -> Any:
+        assert answer.status_code == 200, f"{path}: HTTP {answer.status_code}: {answer.text}"
+        return answer.json() if answer.content else None
+
+
+Check = Callable[[Client], None]
+CHECKS: list[tuple[str, Check]] = [
+    *checks_admin.CHECKS,
+    *checks_infer.CHECKS,
+    *checks_settings.CHECKS,
+]
+
+
+def check_all(client: Client) -> list[tuple[str, str | None]]:
+    """Run every check, also after a failure; the error is None where all is well."""
+    results: list[tuple[str, str | None]] = []
+    for name, check in CHECKS:
+        try:
+            check(client)
+        except Exception as error:  # a lost connection is a failed check as well
+            results.append((name, f"{type(error).__name__}: {error}"))
+        else:
+            results.append((name, None))
+    return results

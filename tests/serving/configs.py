@@ -1,0 +1,88 @@
+"""Triton model configurations (config.pbtxt) of the test repository, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+Tensor = tuple[str, str, str]
+"""A tensor of a configuration: name, data type, dims."""
+
+TOKENS: tuple[Tensor, ...] = (
+    ("input_ids", "TYPE_INT64", "-1"),
+    ("attention_mask", "TYPE_INT64", "-1"),
+    ("token_type_ids", "TYPE_INT64", "-1"),
+)
+LABELS = ("просьба", "вопрос", "жалоба")
+_TEXT: Tensor = ("text_input", "TYPE_STRING", "1")
+_LOGITS: Tensor = ("logits", "TYPE_FP32", str(len(LABELS)))
+_LABEL: Tensor = ("label", "TYPE_STRING", "1")
+
+
+def _tensors(field: str, tensors: Iterable[Tensor]) -> str:
+    entries = ",\n".join(
+        f'  {{ name: "{name}" data_type: {kind} dims: [ {dims} ] }}' for name, kind, dims in tensors
+    )
+    return f"{field} [\n{entries}\n]\n"
+
+
+def _config(
+    name: str,
+    runner: str,
+    inputs: Iterable[Tensor],
+    outputs: Iterable[Tensor],
+    batch: int,
+    *more: str,
+) -> str:
+    """One configuration; ``runner`` is the line that names the backend or the platform."""
+    head = f'name: "{name}"\n{runner}\nmax_batch_size: {batch}\n'
+    return head + _tensors("input", inputs) + _tensors("output", outputs) + "".join(more)
+
+
+def _step(model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> str:
+    maps = [
+        f'      input_map {{ key: "{key}" value: "{value}" }}\n' for key, value in inputs.items()
+    ]
+    maps += [
+        f'      output_map {{ key: "{key}" value: "{value}" }}\n' for key, value in outputs.items()
+    ]
+    return f'    {{\n      model_name: "{model}"\n      model_version: -1\n{"".join(maps)}    }}'
+
+
+def _ensemble() -> str:
+    tokens = {name: name for name, _, _ in TOKENS}
+    steps = ",\n".join(
+        (
+            _step("text_preprocessing", {"text_input": "text_input"}, tokens),
+            _step("model_onnx", tokens, {"logits": "logits"}),
+            _step("post_processing", {"logits": "logits"}, {"label": "label"}),
+        )
+    )
+    schedule = f"ensemble_scheduling {{\n  step [\n{steps}\n  ]\n}}\n"
+    return _config("ensemble_model", 'platform: "ensemble"', [_TEXT], [_LABEL], 4, schedule)
+
+
+def configurations() -> dict[str, str]:
+    """The text of config.pbtxt by model; ``no_config`` is missing on purpose."""
+    # Both ways to name the ONNX backend are in use downstream, so each gets a model.
+    onnx_platform = 'platform: "onnxruntime_onnx"\nbackend: "onnxruntime"'
+    onnx_backend = 'backend: "onnxruntime"'
+    python = 'backend: "python"'
+    # Without KIND_CPU a build that knows about GPUs would look for one.
+    cpu = "instance_group [ { count: 1 kind: KIND_CPU } ]\n"
+    labels = f'parameters {{ key: "labels" value: {{ string_value: "{",".join(LABELS)}" }} }}\n'
+    add_in: list[Tensor] = [("X", "TYPE_FP32", "-1"), ("K", "TYPE_INT64", "-1")]
+    add_out: list[Tensor] = [("Y", "TYPE_FP32", "-1"), ("Z", "TYPE_INT64", "-1")]
+    echo_in: list[Tensor] = [("TEXT", "TYPE_STRING", "-1"), ("VALUES", "TYPE_FP32", "-1")]
+    echo_out: list[Tensor] = [
+        ("TEXT_UPPER", "TYPE_STRING", "-1"),
+        ("VALUES_DOUBLED", "TYPE_FP32", "-1"),
+        ("SUM", "TYPE_FP32", "1"),
+    ]
+    return {
+        "add_fp32": _config("add_fp32", onnx_platform, add_in, add_out, 4, cpu),
+        "echo": _config("echo", python, echo_in, echo_out, 0, cpu),
+        "text_preprocessing": _config("text_preprocessing", python, [_TEXT], TOKENS, 4, cpu),
+        "model_onnx": _config("model_onnx", onnx_backend, TOKENS, [_LOGITS], 4, cpu),
+        "post_processing": _config("post_processing", python, [_LOGITS], [_LABEL], 4, cpu, labels),
+        "ensemble_model": _ensemble(),
+    }

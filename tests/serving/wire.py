@@ -1,0 +1,65 @@
+"""Tensors as they travel: numpy arrays to and from the forms of the inference protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tritonclient.utils as triton_utils
+
+Arrays = dict[str, np.ndarray]
+"""Tensors by name; texts are arrays of ``str`` objects."""
+
+
+def wire(array: np.ndarray) -> np.ndarray:
+    """The array as the wire formats want it: texts as UTF-8 bytes."""
+    if array.dtype != np.object_:
+        return array
+    encoded = [text.encode("utf-8") for text in array.reshape(-1)]
+    return np.array(encoded, dtype=np.object_).reshape(array.shape)
+
+
+def texts(array: np.ndarray) -> np.ndarray:
+    """The opposite of ``wire``: bytes become ``str``."""
+    if array.dtype != np.object_:
+        return array
+    return np.array([raw.decode() for raw in array.reshape(-1)], np.object_).reshape(array.shape)
+
+
+def datatype(array: np.ndarray) -> str:
+    """Triton's name of the array's type."""
+    return str(triton_utils.np_to_triton_dtype(array.dtype))
+
+
+def header(name: str, array: np.ndarray) -> dict[str, Any]:
+    """What JSON says about a tensor besides its data."""
+    return {"name": name, "shape": list(array.shape), "datatype": datatype(array)}
+
+
+def to_bytes(array: np.ndarray) -> bytes:
+    """The tensor as it follows the JSON header in a binary request."""
+    if array.dtype == np.object_:
+        return bytes(triton_utils.serialize_byte_tensor(wire(array)).item())
+    return array.tobytes()
+
+
+def from_bytes(data: bytes, output: Mapping[str, Any]) -> np.ndarray:
+    """The tensor whose data followed a JSON header; ``output`` is its entry there."""
+    if output["datatype"] == "BYTES":
+        array = texts(triton_utils.deserialize_bytes_tensor(data))
+    else:
+        array = np.frombuffer(data, triton_utils.triton_to_np_dtype(output["datatype"]))
+    return array.reshape(output["shape"])
+
+
+def from_json(output: Mapping[str, Any]) -> np.ndarray:
+    """The tensor that an entry of a JSON answer carries itself."""
+    kind = triton_utils.triton_to_np_dtype(output["datatype"])
+    return np.array(output["data"], kind).reshape(output["shape"])
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """JSON with texts in plain UTF-8, as curl sends them, not as escapes."""
+    return json.dumps(document, ensure_ascii=False).encode("utf-8")
