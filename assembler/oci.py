@@ -171,7 +171,8 @@ def choose_platform(raw: bytes, platform: Platform, where: str) -> Descriptor:
             continue
         if platform.accepts(described):
             return Descriptor.parse(entry, f"an entry of the index of {where}")
-        found.append("/".join(str(v) for v in described.values() if isinstance(v, str)))
+        parts = (described.get(key) for key in ("os", "architecture", "variant"))
+        found.append("/".join(str(part) for part in parts if part))
     raise SourceError(
         f"{where} has no image for {platform}; it has {', '.join(sorted(found)) or 'none'} "
         "(choose one with --platform)"

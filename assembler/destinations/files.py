@@ -1,0 +1,80 @@
+"""An output path that is filled beside and put in place when it is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from assembler.errors import DestinationError
+
+
+def check_output(path: Path) -> None:
+    """Raise DestinationError unless something new can be made at `path`.
+
+    An empty folder counts as nothing there.
+    """
+    parent = path.absolute().parent
+    try:
+        if path.is_symlink() or path.exists():
+            if not path.is_dir() or path.is_symlink():
+                raise DestinationError(f"{path} exists already: remove it or choose another name")
+            if any(path.iterdir()):
+                raise DestinationError(
+                    f"{path} exists already and is not empty: remove it or choose another name"
+                )
+        if not parent.is_dir():
+            raise DestinationError(f"the folder {parent} does not exist: make it first")
+    except OSError as error:
+        raise DestinationError(f"cannot use {path}: {error.strerror}") from None
+    if not os.access(parent, os.W_OK | os.X_OK, effective_ids=True):
+        read_only = os.statvfs(parent).f_flag & os.ST_RDONLY
+        reason = "it is on a read-only file system" if read_only else "no permission"
+        raise DestinationError(f"cannot write into {parent}: {reason}")
+
+
+@contextmanager
+def made_beside(path: Path, *, folder: bool) -> Iterator[Path]:
+    """Give a new file or folder beside `path` to fill; put it at `path` when the block ends well.
+
+    After an error or an interruption nothing is left. DestinationError for what the disk says.
+    """
+    check_output(path)
+    parent = path.absolute().parent
+    prefix = f".{path.name}.partial-"
+    temporary: Path | None = None
+    try:
+        if folder:
+            temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        else:
+            handle, name = tempfile.mkstemp(prefix=prefix, dir=parent)
+            os.close(handle)
+            temporary = Path(name)
+        yield temporary
+        # mkstemp and mkdtemp make private files; this is an ordinary result.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod((0o777 if folder else 0o666) & ~mask)
+        check_output(path)
+        temporary.replace(path)
+        sync(parent)
+    except OSError as error:
+        raise DestinationError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            if folder:
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Make the names in `folder` outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,44 @@
+"""`--output DIR`: an OCI image layout (image-spec, image-layout.md), with its referrers.
+
+Artifacts are listed in index.json beside the image, as manifests whose `subject` it is; tools
+that take one image of a layout then want its name: `skopeo copy oci:DIR:TAG …`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from assembler.destinations import Image
+from assembler.destinations.contents import layout, pieces
+from assembler.destinations.files import check_output, made_beside, sync
+from assembler.errors import DestinationError
+
+
+class LayoutDestination:
+    """A new folder at `path`. DestinationError where that cannot be, before any work is done.
+
+    An existing layout is not added to: what is in a result is one run's.
+    on_bytes: told the number of bytes of each piece that was written.
+    """
+
+    def __init__(self, path: Path, on_bytes: Callable[[int], None] | None = None) -> None:
+        check_output(path)
+        if path.is_mount():
+            raise DestinationError(f"{path} is a mount point: name a new folder in it")
+        self._path, self._on_bytes = path, on_bytes or (lambda _: None)
+
+    def deliver(self, image: Image, tags: Sequence[str]) -> None:
+        """Write the layout; it appears when it is whole."""
+        with made_beside(self._path, folder=True) as temporary:
+            (temporary / "blobs" / "sha256").mkdir(parents=True)
+            for name, content in layout(image, tags, list_artifacts=True).items():
+                with (temporary / name).open("wb") as file:
+                    for piece in pieces(content):
+                        file.write(piece)
+                        self._on_bytes(len(piece))
+                    file.flush()
+                    os.fsync(file.fileno())
+            sync(temporary / "blobs" / "sha256")
+            sync(temporary)
