@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tests.serving import checks_infer
-from tests.serving.configs import configurations
 from tests.serving.checks_settings import until
+from tests.serving.configs import configurations
 
 if TYPE_CHECKING:
     from tests.serving.client import Client

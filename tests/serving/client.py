@@ -26,6 +26,8 @@ class Client:
         self.session = requests.Session()
         # A proxy from the environment must not come between us and the loopback.
         self.session.trust_env = False
+        # Triton spends its whole exit timeout on an idle connection, and then exits with status 1.
+        self.session.headers["Connection"] = "close"
         self.grpc = triton_grpc.InferenceServerClient(f"{host}:{grpc_port}")
 
     def close(self) -> None:
@@ -35,16 +37,16 @@ class Client:
 
     def status(self, path: str) -> int:
         """The HTTP status of a GET, whatever it is."""
-        return self.session.get(f"{self.base}/v2/{path}", timeout=30).status_code
+        return self.session.get(self._address(path), timeout=30).status_code
 
     def get(self, path: str) -> Any:
         """The JSON answer to a GET."""
-        return self._json(self.session.get(f"{self.base}/v2/{path}", timeout=30), path)
+        return self._json(self.session.get(self._address(path), timeout=30), path)
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The JSON answer to a POST; an empty answer is None."""
         answer = self.session.post(
-            f"{self.base}/v2/{path}",
+            self._address(path),
             data=wire.encode(body or {}),
             headers={"Content-Type": "application/json"},
             timeout=60,
@@ -100,9 +102,13 @@ class Client:
         result = self.grpc.infer(model, inputs, client_timeout=60)
         return {o.name: wire.texts(result.as_numpy(o.name)) for o in result.get_response().outputs}
 
+    def _address(self, path: str) -> str:
+        # The server's own metadata is at /v2; with a slash behind it the server knows nothing.
+        return f"{self.base}/v2/{path}".rstrip("/")
+
     @staticmethod
     def _json(answer: requests.Response, path: str) -> Any:
-        assert answer.status_code == 200, f"{path}: HTTP {answer.status_code}: {answer.text}"
+        assert answer.status_code == 200, f"/v2/{path}: HTTP {answer.status_code}: {answer.text}"
         return answer.json() if answer.content else None
 
 
