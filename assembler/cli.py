@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from assembler import __version__
 
 if TYPE_CHECKING:
-    from assembler.extract import Options, Result
+    from assembler.extract import Result
+    from assembler.options import Options
     from assembler.progress import Progress
 
 _EXAMPLES = """examples:
@@ -52,12 +53,7 @@ def parser() -> argparse.ArgumentParser:
     _outputs(extract)
     plan = commands.add_parser("plan", help="show what extract would read, take and drop")
     _inputs(plan)
-    inspect = commands.add_parser("inspect", help="show what is in an image, from where and why")
-    inspect.add_argument("image", metavar="IMAGE", help="like docker-daemon:NAME, oci:DIR, NAME")
-    inspect.add_argument("path", nargs="?", metavar="PATH", help="only this path and what is below")
-    inspect.add_argument("--platform", default=_machine(), metavar="OS/ARCH")
-    _access(inspect)
-    for command in (extract, plan, inspect):
+    for command in (extract, plan):
         command.add_argument(
             "--json", action="store_true", help="result as JSON on standard output"
         )
@@ -71,49 +67,93 @@ def _inputs(command: argparse.ArgumentParser) -> None:
         "release", nargs="?", metavar="RELEASE", help="year and month, like 24.05 (the default)"
     )
     add = command.add_argument_group("what to take").add_argument
-    add("--backend", action="append", metavar="NAME",
-        help="repeatable; default onnxruntime and python (ensemble is part of the server)")  # fmt: skip
-    add("--keep", action="append", default=[], metavar="NAME",
-        help="keep what a stage drops under this name, like openvino; repeatable")  # fmt: skip
-    add("--source", metavar="REF",
+    add(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="repeatable; default onnxruntime, python (ensemble is part of the server)",
+    )
+    add(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="keep what a stage drops under this name, like openvino; repeatable",
+    )
+    add(
+        "--source",
+        metavar="REF",
         help="the full image; default nvcr.io/nvidia/tritonserver:RELEASE-py3; also "
-        "docker-daemon:REF, docker-archive:FILE, oci-archive:FILE, oci:DIR")  # fmt: skip
-    add("--base", metavar="REF",
-        help="the base image, in the same forms; default the ubuntu of the release")  # fmt: skip
+        "docker-daemon:REF, docker-archive:FILE, oci-archive:FILE, oci:DIR",
+    )
+    add(
+        "--base",
+        metavar="REF",
+        help="the base image, in the same forms; default the ubuntu of the release",
+    )
     add("--numpy", metavar="VERSION", help="numpy to pin; default 1.26.4 (1.24.4 for Python 3.8)")
     add("--platform", default=_machine(), metavar="OS/ARCH", help="default %(default)s")
-    add("--stages", action="append", default=[], type=Path, metavar="DIR",
-        help="a folder of stage files of your own, added to the known ones; repeatable")  # fmt: skip
+    add(
+        "--stages",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="a folder of stage files of your own, beside the known ones; repeatable",
+    )
     _access(command)
 
 
 def _access(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("where to read").add_argument
-    add("--mirror", action="append", default=[], metavar="FROM=TO",
-        help="read FROM at TO, like nvcr.io=registry.local:5000/ngc; repeatable")  # fmt: skip
-    add("--insecure", action="append", default=[], metavar="HOST",
-        help="a registry that speaks plain HTTP; repeatable (loopback ones need no mention)")  # fmt: skip
+    add(
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="FROM=TO",
+        help="read FROM at TO, like nvcr.io=registry.local:5000/ngc; repeatable",
+    )
+    add(
+        "--insecure",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a registry that speaks plain HTTP, beside those on loopback; repeatable",
+    )
     add("--offline", action="store_true", help="use no network at all")
-    add("--cache-dir", type=Path, default=_cache_dir(), metavar="DIR", help="default %(default)s")
+    add("--cache-dir", type=Path, default=_cache_dir(), metavar="DIR", help="%(default)s")
     add("--no-cache", action="store_true", help="read and write no cache")
 
 
 def _outputs(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("what to make").add_argument
-    add("--tag", action="append", default=[], metavar="NAME",
-        help="repeatable; default tritonserver:RELEASE-BACKENDS-cpu")  # fmt: skip
-    add("--output", type=Path, metavar="FILE|DIR",
-        help="write an archive (FILE.tar) or an OCI layout (DIR), not into the Engine")  # fmt: skip
-    add("--builder", choices=("direct", "engine"), default="direct",
-        help="direct needs no Docker; engine runs docker build, for a Dockerfile with RUN lines")  # fmt: skip
+    add(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="repeatable; default tritonserver:RELEASE-BACKENDS-cpu",
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE|DIR",
+        help="write an archive (FILE.tar) or an OCI layout (DIR), not into the Engine",
+    )
+    add(
+        "--builder",
+        choices=("direct", "engine"),
+        default="direct",
+        help="direct needs no Docker; engine runs docker build, for a Dockerfile with RUN",
+    )
     add("--dockerfile", type=Path, metavar="FILE", help="in the place of Dockerfile.final")
-    add("--record", type=Path, metavar="FILE", help="write the record of every file there as well")
+    add("--record", type=Path, metavar="FILE", help="also write the record of every file there")
 
 
 def _options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
     from assembler.errors import UsageError
-    from assembler.extract import Options
     from assembler.oci import Platform
+    from assembler.options import Options
     from assembler.sources.opening import Access
     from assembler.wheels import check_version
 
@@ -151,10 +191,6 @@ def run(arguments: list[str]) -> int:
 
     progress = Progress(-1 if words.quiet else 1 if words.verbose else 0)
     try:
-        if words.command == "inspect":
-            from assembler.inspection import inspect
-
-            return inspect(words, progress)
         options = _options(words, progress.warn)
         if words.command == "plan":
             from assembler.plan import plan

@@ -42,10 +42,10 @@ class Progress:
 
     @contextmanager
     def reading(self, what: str, total: int) -> Iterator[Any]:
-        """Yield a function to call with numbers of bytes as they arrive. total: bytes, 0 unknown."""
+        """Yield a function to call with numbers of bytes as they come. total: bytes, 0 unknown."""
         self.say(f"reading {what}" + (f" ({size(total)})" if total else ""))
         if self.verbosity < 0 or not sys.stderr.isatty():
-            yield lambda count: None
+            yield lambda _count: None
             return
         from rich.console import Console
         from rich.progress import (

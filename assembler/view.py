@@ -84,6 +84,11 @@ class View:
         pairs = (self.config.get("config") or {}).get("Env") or []
         return dict(pair.partition("=")[::2] for pair in pairs)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(self.tree[path].size for path in self.tree)
+
     def origin(self, path: str) -> str:
         """Return the diff_id of the layer that the file at `path` comes from."""
         layer = self.tree[path].layer
