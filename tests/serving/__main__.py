@@ -7,6 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import docker
+import requests
+from docker.errors import DockerException
 from rich.console import Console
 from rich.table import Table
 
@@ -17,23 +20,23 @@ from tests.serving.server import ServerError, serve
 
 def run(image: str, shm: str, pull: bool = False) -> list[tuple[str, str | None]]:
     """Start the image, make all checks, stop it; starting and stopping are checks as well."""
-    if pull:
-        import docker
-
-        docker.from_env().images.pull(image)
+    results: list[tuple[str, str | None]] = []
+    step = "becomes ready"
     with tempfile.TemporaryDirectory() as folder:
         write_repository(Path(folder))
         try:
+            if pull:
+                docker.from_env().images.pull(image)
             with serve(image, Path(folder), shm=shm) as server:
-                results: list[tuple[str, str | None]] = [
-                    (f"ready after {server.ready_seconds:.1f} s", None)
-                ]
+                results.append((f"ready after {server.ready_seconds:.1f} s", None))
                 results += check_all(server.client)
+                step = "ends after SIGTERM"
                 stopped = server.stop()
                 error = f"exit status {stopped.exit_code}" if stopped.exit_code else None
                 results.append((f"ended {stopped.seconds:.1f} s after SIGTERM", error))
-        except ServerError as error:
-            return [("becomes ready", str(error))]
+        except (ServerError, DockerException, requests.RequestException) as problem:
+            # A server that died on the way must not take the results so far with it.
+            results.append((step, str(problem)))
     return results
 
 

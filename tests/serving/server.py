@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import time
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,13 @@ class Server:
         text: bytes = self.container.logs(tail="all" if lines is None else lines)
         return text.decode("utf-8", "replace")
 
+    def complaint(self) -> str:
+        """What a failure report should quote: the lines logged as errors, then the last ones."""
+        # The reason stands far above the end, which is a table of options.
+        lines = self.logs().splitlines()
+        errors = [line[:500] for line in lines[:-20] if re.match(r"E\d{4} ", line)]
+        return "\n".join([*errors, "last lines:", *lines[-20:]])
+
     def stop(self) -> Stopped:
         """Ask the server to end, as ``docker stop`` does, and wait until it has."""
         start = time.monotonic()
@@ -76,14 +84,14 @@ def _wait_ready(server: Server, seconds: float) -> None:
         server.container.reload()
         if server.container.status in ("exited", "dead"):
             code = server.container.attrs["State"]["ExitCode"]
-            raise ServerError(f"ended with status {code}; last lines:\n{server.logs(40)}")
+            raise ServerError(f"ended with status {code}:\n{server.complaint()}")
         try:
             if server.client.status("health/ready") == 200:
                 break
         except requests.RequestException:
             pass  # nothing listens on the published port yet
         if time.monotonic() - start > seconds:
-            raise ServerError(f"not ready within {seconds} s; last lines:\n{server.logs(40)}")
+            raise ServerError(f"not ready within {seconds} s:\n{server.complaint()}")
         time.sleep(0.1)
     server.ready_seconds = time.monotonic() - start
 
