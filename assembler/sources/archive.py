@@ -18,7 +18,9 @@ from assembler.errors import SourceError
 from assembler.oci import Descriptor, Platform
 from assembler.reference import Reference
 from assembler.sources import T
-from assembler.sources.archive_images import Found, StoredLayer, in_docker_archive, in_layout
+from assembler.sources.docker_archive import in_docker_archive
+from assembler.sources.found import Found, StoredLayer
+from assembler.sources.layout import in_layout
 from assembler.sources.members import FolderMembers, Members, TarMembers
 from assembler.sources.stored import keep, kept
 from assembler.streams import LayerStream

@@ -9,28 +9,22 @@ before Docker 25 (`<id>/layer.tar`) and since (`blobs/sha256/<hex>`).
 
 from __future__ import annotations
 
-import io
 import json
-import re
-import tarfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import quote
 
 from assembler import oci
-from assembler.engine import LONG, connect, engine_errors
+from assembler.engine import connect, engine_errors
 from assembler.errors import SourceError, VerificationError
 from assembler.oci import Descriptor, Platform
 from assembler.reference import Reference
 from assembler.sources import T
-from assembler.sources.archive_images import check_platform
-from assembler.sources.members import DOCUMENT
-from assembler.sources.stored import compression, keep, kept
-from assembler.streams import CHUNK, LayerStream
+from assembler.sources.found import check_platform
+from assembler.sources.save_stream import Member, save_stream
+from assembler.sources.stored import keep, kept
+from assembler.streams import LayerStream
 
-_BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 # What image-spec config.md has of `config`; the Engine adds fields of containers.
 _CONFIG_KEYS = (
     "User",
@@ -140,15 +134,15 @@ class EngineSource:
         wanted = {self.diff_ids[index] for index in indices}
         found: dict[str, T] = {}
 
-        def take(path: str, raw: BinaryIO) -> None:
-            diff_id = self._known.get(path)
+        def take(layer: Member, diff_id: str | None) -> str | None:
             if diff_id is not None and diff_id not in wanted:
-                return
-            stream = LayerStream(raw, self._what(path), digest=_named(path), diff_id=diff_id)
+                return diff_id
+            raw: Any = layer
+            stream = LayerStream(raw, self._what(layer), digest=layer.digest, diff_id=diff_id)
             result = visit(stream)  # type: ignore[arg-type]
             stream.finish()
-            self._known[path] = stream.actual_diff_id
             found[stream.actual_diff_id] = result
+            return stream.actual_diff_id
 
         if wanted:
             self._pass(take)
@@ -162,21 +156,19 @@ class EngineSource:
         """
         copied: dict[str, Descriptor] = {}
 
-        def take(path: str, raw: BinaryIO) -> None:
-            diff_id = self._known.get(path)
+        def take(layer: Member, diff_id: str | None) -> str | None:
             if diff_id is not None and diff_id not in self.diff_ids:
-                return
-            head = raw.read(4)
-            there = _named(path) or diff_id
-            descriptor = kept(directory, there, head) if there and diff_id else None
+                return diff_id
+            # Without a name that is a digest it is of the classic store, where blobs are tars.
+            there = layer.digest or diff_id
+            descriptor = kept(directory, there, layer.head) if there and diff_id else None
             if descriptor is None:
-                whole: Any = _Joined(head, raw)
+                raw: Any = layer
                 descriptor, diff_id = keep(
-                    whole, self._what(path), directory, digest=_named(path), diff_id=diff_id
+                    raw, self._what(layer), directory, digest=layer.digest, diff_id=diff_id
                 )
-            assert diff_id is not None
-            self._known[path] = diff_id
-            copied[diff_id] = descriptor
+            copied[str(diff_id)] = descriptor
+            return diff_id
 
         self._pass(take)
         self._complete(set(self.diff_ids), copied)
@@ -185,15 +177,15 @@ class EngineSource:
     def exact_config(self) -> bytes:
         """Return the exact config bytes, for the price of a whole stream when none was read."""
         if not self._exact:
-            self._pass(lambda _path, _raw: None)
+            self._pass(lambda _layer, diff_id: diff_id)
         return self.config
 
     def close(self) -> None:
         """Give back the connection."""
         self._client.close()
 
-    def _what(self, path: str) -> str:
-        return f"layer {path} of {self.reference}"
+    def _what(self, layer: Member) -> str:
+        return f"layer {layer.path} of {self.reference}"
 
     def _complete(self, wanted: set[str], found: Mapping[str, object]) -> None:
         missing = sorted(wanted - found.keys())
@@ -203,26 +195,24 @@ class EngineSource:
                 "look into its log, then run this again"
             )
 
-    def _pass(self, take: Callable[[str, BinaryIO], None]) -> None:
-        """Read one stream: hand its layers to `take`, and keep the exact config."""
-        configs: dict[str, bytes] = {}
-        with self._stream() as stream:
-            tar = self._guarded(lambda: _sequential(stream))
-            while (member := self._guarded(tar.next)) is not None:
-                if not member.isreg():
+    def _pass(self, take: Callable[[Member, str | None], str | None]) -> None:
+        """Read one stream: hand its layers to `take`, and keep the exact config.
+
+        `take` gets the layer's diff_id where it is known, and returns it where it found out.
+        """
+        documents: dict[str, bytes] = {}
+        with save_stream(self._client, self.id, self.reference, self._on_bytes) as members:
+            for member in members:
+                if not member.is_layer:
+                    data = member.read()
+                    documents[oci.sha256(data)] = data
                     continue
-                raw = _Member(tar.extractfile(member), self._cut)
-                if _is_layer(member, raw):
-                    hexadecimal = _named(member.name)
-                    if hexadecimal in self.diff_ids:
-                        self._known.setdefault(member.name, str(hexadecimal))
-                    take(member.name, raw)  # type: ignore[arg-type]
-                elif member.size <= DOCUMENT:
-                    data = raw.read(member.size)
-                    configs[oci.sha256(data)] = data
-            while stream.read(CHUNK):
-                pass
-        self._find_config(configs)
+                # Since Docker 25 the classic store's paths are diff_ids.
+                named = member.digest if member.digest in self.diff_ids else None
+                diff_id = take(member, self._known.get(member.path, named))
+                if diff_id is not None:
+                    self._known[member.path] = diff_id
+        self._find_config(documents)
 
     def _find_config(self, documents: Mapping[str, bytes]) -> None:
         exact = documents.get(self.id)
@@ -239,98 +229,3 @@ class EngineSource:
             return tuple(document["rootfs"]["diff_ids"]) == self.diff_ids
         except (ValueError, KeyError, TypeError):
             return False
-
-    @contextmanager
-    def _stream(self) -> Iterator[_SaveStream]:
-        doing = f"reading {self.reference}"
-        url = f"{self._client.base_url}/v{self._client.api_version}/images/{quote(self.id)}/get"
-        with engine_errors(doing):
-            response = self._client.get(
-                url, stream=True, timeout=LONG, headers={"Accept-Encoding": "identity"}
-            )
-        try:
-            if response.status_code != 200:
-                with engine_errors(doing):
-                    text = response.json().get("message")
-                raise SourceError(f"{doing}: the Engine says: {text}")
-            yield _SaveStream(response, doing, self._on_bytes)
-        finally:
-            response.close()
-
-    def _guarded(self, step: Callable[[], T]) -> T:
-        try:
-            return step()
-        except tarfile.ReadError:
-            raise self._cut() from None
-
-    def _cut(self) -> SourceError:
-        return SourceError(
-            f"reading {self.reference}: the Engine ended its stream in the middle; "
-            "look into its log, then run this again"
-        )
-
-
-class _SaveStream:
-    """The body of the Engine's answer."""
-
-    def __init__(self, response: Any, doing: str, on_bytes: OnBytes) -> None:
-        self._raw, self._doing, self._on_bytes = response.raw, doing, on_bytes
-
-    def read(self, size: int) -> bytes:
-        with engine_errors(self._doing):
-            data: bytes = self._raw.read(size, decode_content=False)
-        self._on_bytes(len(data))
-        return data
-
-
-def _sequential(stream: Any) -> tarfile.TarFile:
-    return tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK)
-
-
-class _Member(io.RawIOBase):
-    """A member of the stream; that it ends early is told as the Engine's fault."""
-
-    def __init__(self, file: Any, cut: Callable[[], SourceError]) -> None:
-        self._file, self._cut = file, cut
-
-    def readable(self) -> bool:
-        return True
-
-    def peek(self, size: int) -> bytes:
-        try:
-            return bytes(self._file.peek(size)[:size])
-        except tarfile.ReadError:
-            raise self._cut() from None
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            return bytes(self._file.read(size))
-        except tarfile.ReadError:
-            raise self._cut() from None
-
-
-class _Joined:
-    """Reads `head`, then what comes after it."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self._head, self._rest = head, rest
-
-    def read(self, size: int = -1) -> bytes:
-        head, self._head = self._head, b""
-        return head or self._rest.read(size)
-
-
-def _named(path: str) -> str | None:
-    """The digest that a path names: of the blob as stored."""
-    match = _BLOB.fullmatch(path)
-    return f"sha256:{match[1]}" if match else None
-
-
-def _is_layer(member: tarfile.TarInfo, raw: _Member) -> bool:
-    if member.name.endswith("/layer.tar"):
-        return True
-    if not _BLOB.fullmatch(member.name):
-        return False
-    head = raw.peek(tarfile.BLOCKSIZE)
-    # A tar begins with a header, or with the zeros of its end when it is empty.
-    return bool(compression(head)) or head[257:262] == b"ustar" or not head.strip(b"\0")
