@@ -8,10 +8,10 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.serving.client import CHECKS, Client
+from tests.conftest import Hosted
+from tests.serving.client import CHECKS
 from tests.serving.models import write_repository
 from tests.serving.server import Server, serve
-from tests.standin.build import Standin
 
 
 @pytest.fixture(scope="module")
@@ -34,30 +34,23 @@ def test_answers_are_right(server: Server, name: str) -> None:
 
 def test_it_stops_cleanly(slim: str, repository: Path) -> None:
     with serve(slim, repository) as running:
-        code, seconds = running.stop()
-    assert code == 0
-    assert seconds < 10
+        stopped = running.stop()
+    assert stopped.exit_code == 0
+    assert stopped.seconds < 10
 
 
 @pytest.fixture(scope="module")
-def full(standin: Standin, hosted: object, docker_engine: None) -> str:
+def full(hosted: Hosted, docker_engine: None) -> str:
     client = docker.from_env()
-    name = hosted.full  # type: ignore[attr-defined]
-    client.images.pull(name)
+    client.images.pull(hosted.full)
     client.close()
-    return str(name)
+    return hosted.full
 
 
 def test_the_full_image_has_the_fault_that_is_cured(full: str, repository: Path) -> None:
     """numpy 2 and a stub built for numpy 1 (python_backend #384): READY, and every answer wrong."""
-    with serve(full, repository) as running:
-        client: Client = running.client
-        answer = client.post(
-            "/v2/models/echo/infer",
-            {"inputs": [
-                {"name": "TEXT", "shape": [1], "datatype": "BYTES", "data": ["hello"]},
-                {"name": "NUMBERS", "shape": [3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]},
-            ]},
-        )  # fmt: skip
-    assert answer.status_code == 500
-    assert "unpack_from requires a buffer" in answer.text
+    only = ("--model-control-mode=explicit", "--load-model=echo")
+    with serve(full, repository, only) as running:
+        assert running.client.status("health/ready") == 200
+        with pytest.raises(AssertionError, match="unpack_from requires a buffer"):
+            dict(CHECKS)["infer echo, HTTP JSON"](running.client)

@@ -165,9 +165,7 @@ def write_image(
         "created": "2024-05-25T00:00:00.123456789Z",
         **config,
         "rootfs": {"type": "layers", "diff_ids": [layer["diff_id"] for layer in layers]},
-        "history": [
-            {"created": "2024-05-25T00:00:00Z", "created_by": text} for text in history
-        ],
+        "history": [{"created": "2024-05-25T00:00:00Z", "created_by": text} for text in history],
     }
     oci = "application/vnd.oci.image."
     manifest = {

@@ -7,6 +7,8 @@ there to be taken is ballast.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import re
@@ -33,9 +35,21 @@ CUDA = "usr/local/cuda-12.4/targets/x86_64-linux/lib"
 TRITON_OWNER = (1000, 1000)
 # Most of it is what upstream's build.py installs for 24.05 (server:r24.05:build.py:1130).
 PACKAGES = (
-    "python3 python3-pip libpython3-dev libarchive-dev libb64-0d libcurl4-openssl-dev libnuma-dev "
-    "libxml2 libre2-9 ca-certificates curl wget libgomp1"
-).split()
+    "python3",
+    "python3-pip",
+    "libpython3-dev",
+    "libarchive-dev",
+    "libb64-0d",
+    "libcurl4-openssl-dev",
+    "libnuma-dev",
+    "libxml2",
+    "libre2-9",
+    "ca-certificates",
+    "curl",
+    "wget",
+    "libgomp1",
+)
+SHELL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
@@ -69,11 +83,11 @@ def _debian_mirror() -> str:
     """Return the mirror that this machine's own apt uses."""
     for path in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]:
         if path.is_file():
-            match = re.search(r"(?:^URIs:|^deb(?: \[.*?\])?)\s+(\S*debian/?)\s*$|^deb\s+(\S+/debian/?) ",
+            match = re.search(r"^(?:URIs:|deb(?: \[.*?\])?)\s+(\S*/debian/?)(?:\s|$)",
                               path.read_text(), re.MULTILINE)  # fmt: skip
             if match:
-                return match[1] or match[2]
-    raise RuntimeError("no Debian mirror is known")
+                return match[1]
+    raise RuntimeError("this machine's apt sources name no Debian mirror")
 
 
 class Builder:
@@ -134,7 +148,11 @@ class Builder:
             with self.over([self.base], folder) as root:
                 shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
                 (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
-                env = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"}
+                env = {
+                    "DEBIAN_FRONTEND": "noninteractive",
+                    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                    "HOME": "/",
+                }
                 for words in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
                     _run("chroot", root, "apt-get", "-q", *words, env=env)
                 for part in ("var/lib/apt/lists", "var/cache/apt", "var/log"):
@@ -160,10 +178,31 @@ class Builder:
                 _run("chroot", root, "python3", "-m", "pip", "install", "--upgrade", "--quiet",
                      "--break-system-packages", "--no-index", "--find-links=/wheels",
                      "--root-user-action=ignore", "pip", "wheel", "setuptools", "numpy",
-                     env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"})  # fmt: skip
+                     env={"PATH": SHELL_PATH, "HOME": "/"})  # fmt: skip
                 shutil.rmtree(root / "wheels")
 
         return self.once("pip", make)
+
+    @property
+    def loader_cache(self) -> Path:
+        """The loader's cache of the full image, made by ldconfig as in the official one."""
+
+        def make(folder: Path) -> None:
+            upper = folder / "upper"
+            upper.mkdir()
+            layer = io.BytesIO()
+            with tarfile.open(fileobj=layer, mode="w") as tar:
+                for fill in (_cuda(self, 1000), _dcgm(self, 1000)):
+                    fill(tar)
+            layer.seek(0)
+            with tarfile.open(fileobj=layer) as tar:
+                tar.extractall(upper, filter="tar")
+            with self.over([self.pip, self.apt, self.base], upper) as root:
+                _run("ldconfig", "-r", root)
+            shutil.move(upper / "etc/ld.so.cache", folder / "ld.so.cache")
+            shutil.rmtree(upper)
+
+        return self.once("loader-cache", make) / "ld.so.cache"
 
     @property
     def triton(self) -> Path:
@@ -253,7 +292,9 @@ def _dcgm(parts: Builder, size: int) -> Callable[[tarfile.TarFile], None]:
         add(tar, "var/lib/dpkg/status", status.encode())
         listed = [f"/{LIB}/libdcgm.so.3.2.6", f"/{LIB}/libdcgm.so.3",
                   f"/{LIB}/libdcgm_cublas_proxy12.so.3.2.6"]  # fmt: skip
-        add(tar, "var/lib/dpkg/info/datacenter-gpu-manager.list", "\n".join(listed).encode() + b"\n")
+        add(
+            tar, "var/lib/dpkg/info/datacenter-gpu-manager.list", "\n".join(listed).encode() + b"\n"
+        )
         add(tar, "opt/nvidia/.wh.deleted.txt")
         add(tar, "opt/nvidia/old/")
         add(tar, "opt/nvidia/old/.wh..wh..opq")
@@ -271,6 +312,7 @@ def _users(parts: Builder) -> Callable[[tarfile.TarFile], None]:
 
         lines("passwd", "triton-server:x:1000:1000::/home/triton-server:/bin/sh\n")
         lines("group", "triton-server:x:1000:\n")
+        add(tar, "etc/ld.so.cache", parts.loader_cache.read_bytes())
         lines("shadow", "triton-server:!:19868:0:99999:7:::\n", 0o640)
 
     return fill
@@ -324,7 +366,10 @@ def _server(parts: Builder, size: int) -> Callable[[tarfile.TarFile], None]:
 
 
 def _onnxruntime(
-    parts: Builder, tar: tarfile.TarFile, put: Callable[..., None], heavy: Callable[[str, int], None]
+    parts: Builder,
+    tar: tarfile.TarFile,
+    put: Callable[..., None],
+    heavy: Callable[[str, int], None],
 ) -> None:
     here = "backends/onnxruntime"
     put(f"{here}/model.py", (HERE / "onnxruntime_model.py").read_bytes())
@@ -383,8 +428,14 @@ def build(work: Path, size: int = 300 * MB) -> Standin:
     """Return both images, made under `work` where they are not there yet. size: about so many
     bytes for the full one, unpacked.
     """
-    parts = Builder(work / "parts")
+    # Another recipe makes other images: what an older one left is not taken for them.
+    recipe = hashlib.sha256(
+        b"".join(p.read_bytes() for p in sorted(HERE.rglob("*.*")) if p.is_file())
+    )
+    work = work / recipe.hexdigest()[:12]
+    parts = Builder(work.parent / "parts")
     full, base = work / f"full-{size // MB}", work / "base-image"
+    work.mkdir(parents=True, exist_ok=True)
     marker = full / "standin.json"
     if not marker.exists():
         digests = _write(parts, full, base, size)
@@ -399,7 +450,7 @@ def _write(parts: Builder, full: Path, base: Path, size: int) -> tuple[str, str]
     bottom = Blobs(full).layer(lambda tar: add_tree(tar, parts.base))
     blob = bottom["descriptor"]["digest"].removeprefix("sha256:")
     os.link(full / "blobs/sha256" / blob, Blobs(base).folder / blob)
-    config = {"config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+    config = {"config": {"Env": [f"PATH={SHELL_PATH}"],
                          "Cmd": ["/bin/bash"],
                          "Labels": {"org.opencontainers.image.version": "22.04"}}}  # fmt: skip
     base_digest = write_image(base, [bottom], config, ["/bin/sh -c #(nop) ADD file:… in / "],

@@ -7,8 +7,9 @@ backends/onnxruntime/model.py where there is no libtriton_onnxruntime.so.
 import json
 import os
 import sys
+from pathlib import Path
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "packages"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "packages"))
 
 import numpy as np
 import onnxruntime
@@ -34,18 +35,17 @@ TYPES = {
 def _session(path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _repositories():
-    """Folders that the server was started with: the stub is not told them when it auto-completes."""
-    with open(f"/proc/{os.getppid()}/cmdline", "rb") as file:
-        words = file.read().decode().split("\0")
-    cwd = os.readlink(f"/proc/{os.getppid()}/cwd")
-    for word, following in zip(words, words[1:] + [""]):
+    """Model repositories of the server: the stub is not told them when it auto-completes."""
+    server = Path(f"/proc/{os.getppid()}")
+    words = (server / "cmdline").read_text().split("\0")
+    for word, following in zip(words, [*words[1:], ""], strict=True):
         name, equals, value = word.partition("=")
         if name in ("--model-repository", "--model-store"):
-            yield os.path.join(cwd, value if equals else following)
+            yield (server / "cwd").resolve() / (value if equals else following)
 
 
 class TritonPythonModel:
@@ -53,12 +53,8 @@ class TritonPythonModel:
     def auto_complete_config(config):
         name = config.as_dict()["name"]
         for repository in _repositories():
-            folder = os.path.join(repository, name)
-            versions = [v for v in os.listdir(folder) if v.isdigit()] if os.path.isdir(folder) else []
-            for version in sorted(versions, key=int):
-                path = os.path.join(folder, version, "model.onnx")
-                if os.path.exists(path):
-                    return TritonPythonModel._complete(config, _session(path))
+            for path in sorted((repository / name).glob("[0-9]*/model.onnx")):
+                return TritonPythonModel._complete(config, _session(path))
         return config
 
     @staticmethod
@@ -72,7 +68,13 @@ class TritonPythonModel:
             ):
                 for tensor in kind:
                     dims = [d if isinstance(d, int) else -1 for d in tensor.shape]
-                    add({"name": tensor.name, "data_type": f"TYPE_{TYPES[tensor.type]}", "dims": dims})
+                    add(
+                        {
+                            "name": tensor.name,
+                            "data_type": f"TYPE_{TYPES[tensor.type]}",
+                            "dims": dims,
+                        }
+                    )
         return config
 
     def initialize(self, args):
@@ -80,7 +82,7 @@ class TritonPythonModel:
         if args["model_instance_kind"] == "GPU":
             raise pb_utils.TritonModelException("this stand-in serves on CPU only")
         name = config.get("default_model_filename") or "model.onnx"
-        path = os.path.join(args["model_repository"], args["model_version"], name)
+        path = Path(args["model_repository"]) / args["model_version"] / name
         self.session = _session(path)
         self.outputs = [output["name"] for output in config["output"]]
 
@@ -92,15 +94,21 @@ class TritonPythonModel:
                 for tensor in request.inputs():
                     value = tensor.as_numpy()
                     if value.dtype == np.object_:
-                        flat = [v.decode() if isinstance(v, bytes) else v for v in value.reshape(-1)]
+                        flat = [
+                            v.decode() if isinstance(v, bytes) else v for v in value.reshape(-1)
+                        ]
                         value = np.array(flat, dtype=object).reshape(value.shape)
                     feeds[tensor.name()] = value
                 asked = request.requested_output_names() or self.outputs
                 found = self.session.run(list(asked), feeds)
-                tensors = [pb_utils.Tensor(n, np.asarray(v)) for n, v in zip(asked, found)]
+                tensors = [
+                    pb_utils.Tensor(n, np.asarray(v)) for n, v in zip(asked, found, strict=True)
+                ]
                 responses.append(pb_utils.InferenceResponse(output_tensors=tensors))
             except Exception as error:
                 responses.append(
-                    pb_utils.InferenceResponse(error=pb_utils.TritonError(f"onnx runtime error: {error}"))
+                    pb_utils.InferenceResponse(
+                        error=pb_utils.TritonError(f"onnx runtime error: {error}")
+                    )
                 )
         return responses

@@ -53,7 +53,9 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
             return
         except (urllib.error.URLError, OSError):
             if process.poll() is not None:
-                raise RuntimeError(f"it ended with {process.returncode}: {process.args!r}") from None
+                raise RuntimeError(
+                    f"it ended with {process.returncode}: {process.args!r}"
+                ) from None
             time.sleep(0.05)
     raise RuntimeError(f"{url} does not answer")
 
