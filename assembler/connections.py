@@ -271,4 +271,4 @@ def _reason(host: str, causes: list[BaseException], connect: float, read: float)
         e for e in causes if isinstance(e, OSError) and not isinstance(e, requests.RequestException)
     ]
     why = (system[-1].strerror or str(system[-1])) if system else type(causes[-1]).__name__
-    return f"{host} cannot be reached: {why}", KNOWN
+    return f"{host}: {why}", KNOWN

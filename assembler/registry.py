@@ -225,7 +225,7 @@ class RegistryClient:
         known = self.tags(place)
         image = f"{place.registry}/{place.repository}"
         if not known:
-            text = f"{image}:{tag} does not exist in {place.registry}"
+            text = f"{image}:{tag} does not exist"
         else:
             nearest = known if len(known) <= 8 else difflib.get_close_matches(tag, known, 4, 0.5)
             hint = f"; {'it has' if nearest is known else 'nearest:'} {', '.join(nearest)}"

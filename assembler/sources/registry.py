@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import threading
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
-from typing import IO, BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar, cast
 
 from assembler import oci
 from assembler.download import BlobReader
-from assembler.errors import AssemblerError, SourceError
+from assembler.errors import SourceError
 from assembler.manifests import RemoteManifest
 from assembler.reference import ImageName
 from assembler.registry import RegistryClient
-from assembler.streams import GZIP, ZSTD, LayerStream
+from assembler.sources import stored
+from assembler.streams import LayerStream
 
 T = TypeVar("T")
 
 WORKERS = 3  # layers at a time, as docker pull has it (max-concurrent-downloads)
-
-_serial = itertools.count()
 
 
 class RegistrySource:
@@ -85,35 +81,49 @@ class RegistrySource:
         """Hand layers to `visit`; see Source.read. They are started in the order given."""
 
         def one(index: int, cancelled: threading.Event) -> T:
-            with self._open(index, cancelled) as stream:
-                # Returned only when `_open` has drained the stream, and every byte agreed.
-                return visit(cast(BinaryIO, stream))
+            layer = self.manifest.layers[index]
+            with self._blob(index, cancelled) as blob:
+                stream = LayerStream(
+                    cast(BinaryIO, blob),
+                    self._what(index),
+                    digest=layer.digest,
+                    size=layer.size,
+                    diff_id=self.diff_ids[index],
+                )
+                result = visit(cast(BinaryIO, stream))
+                stream.finish()
+            return result
 
         return self._parallel(list(dict.fromkeys(indices)), one)
 
     def copy_layers(self, directory: Path) -> tuple[oci.Descriptor, ...]:
         """Write all layers into `directory`/sha256; see Source.copy_layers."""
-        folder = directory / "sha256"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(folder, error) from None
         digests = [layer.digest for layer in self.manifest.layers]
-        # Images repeat layers (the empty one above all); one copy of each is enough.
-        missing = [
-            index
-            for index, digest in enumerate(digests)
-            if digests.index(digest) == index and not (folder / digest[7:]).exists()
-        ]
+
+        def there(digest: str) -> Path:
+            return directory / "sha256" / digest.removeprefix("sha256:")
 
         def one(index: int, cancelled: threading.Event) -> None:
-            self._copy(index, folder / digests[index][7:], cancelled)
+            layer = self.manifest.layers[index]
+            with self._blob(index, cancelled) as blob:
+                stored.keep(
+                    cast(BinaryIO, blob),
+                    self._what(index),
+                    directory,
+                    digest=layer.digest,
+                    size=layer.size,
+                    diff_id=self.diff_ids[index],
+                )
 
-        self._parallel(missing, one)
-        return tuple(
-            oci.Descriptor(_layer_type(folder / layer.digest[7:]), layer.digest, layer.size)
-            for layer in self.manifest.layers
-        )
+        # Images repeat layers (the empty one above all); one copy of each is enough.
+        first = {digest: digests.index(digest) for digest in digests}
+        self._parallel([i for digest, i in first.items() if not there(digest).exists()], one)
+        found: list[oci.Descriptor] = []
+        for layer in self.manifest.layers:
+            with there(layer.digest).open("rb") as file:
+                kind = oci.OCI_LAYER + stored.compression(file.read(4))
+            found.append(oci.Descriptor(kind, layer.digest, layer.size))
+        return tuple(found)
 
     def close(self) -> None:
         """End whatever still reads."""
@@ -126,44 +136,18 @@ class RegistrySource:
         layer = self.manifest.layers[index]
         return f"layer {index + 1} of {self.reference} ({layer.digest[:19]}…)"
 
-    @contextmanager
-    def _open(
-        self, index: int, cancelled: threading.Event, keep: IO[bytes] | None = None
-    ) -> Iterator[LayerStream]:
-        """Yield a layer; `keep` gets its bytes as they are stored. Drained when all went well."""
-        layer, what = self.manifest.layers[index], self._what(index)
-
+    def _blob(self, index: int, cancelled: threading.Event) -> BlobReader:
         def count(number: int) -> None:
             if self.on_bytes is not None:
                 self.on_bytes(index, number)
 
-        with self._client.open_blob(
-            self._name, layer, what, cancelled=cancelled, on_bytes=count
-        ) as blob:
-            stream = LayerStream(
-                cast(BinaryIO, _Copying(blob, keep) if keep else blob),
-                what,
-                digest=layer.digest,
-                size=layer.size,
-                diff_id=self.diff_ids[index],
-            )
-            yield stream
-            stream.finish()
-
-    def _copy(self, index: int, path: Path, cancelled: threading.Event) -> None:
-        # The name says that the content is verified, so it is given last.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_serial)}")
-        try:
-            with temporary.open("xb") as file:
-                with self._open(index, cancelled, file):
-                    pass  # leaving it drains it
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            raise _unwritable(path, error) from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        return self._client.open_blob(
+            self._name,
+            self.manifest.layers[index],
+            self._what(index),
+            cancelled=cancelled,
+            on_bytes=count,
+        )
 
     # -- threads ----------------------------------------------------------------------------
 
@@ -176,43 +160,22 @@ class RegistrySource:
             return results
         cancelled = threading.Event()
         self._reading.add(cancelled)
+        futures: dict[Future[T], int] = {}
         with ThreadPoolExecutor(min(self._workers, len(indices)), "layer") as pool:
-            futures = {pool.submit(work, index, cancelled): index for index in indices}
             try:
+                for index in indices:
+                    futures[pool.submit(work, index, cancelled)] = index
                 for future in as_completed(futures):
                     results[futures[future]] = future.result()
             except BaseException:
                 cancelled.set()
                 for future in futures:
                     future.cancel()
-                # A thread that waits for a byte would wait for its time-out, and we for it.
-                self._client.interrupt()
+                # A thread that waits for a byte would wait for its time-out, and we for it; one
+                # that was just about to connect is caught the next time round.
+                while wait(futures, timeout=0.1).not_done:
+                    self._client.interrupt()
                 raise
             finally:
                 self._reading.discard(cancelled)
         return results
-
-
-class _Copying:
-    """A reader that writes what it reads to a file too."""
-
-    def __init__(self, raw: BlobReader, keep: IO[bytes]) -> None:
-        self._raw, self._keep = raw, keep
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._raw.read(size)
-        self._keep.write(data)
-        return data
-
-
-def _layer_type(path: Path) -> str:
-    """Return the OCI media type of a layer by its first bytes (Docker's types name gzip alone)."""
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic.startswith(GZIP):
-        return f"{oci.OCI_LAYER}+gzip"
-    return f"{oci.OCI_LAYER}+zstd" if magic.startswith(ZSTD) else oci.OCI_LAYER
-
-
-def _unwritable(path: Path, error: OSError) -> AssemblerError:
-    return AssemblerError(f"{path} cannot be written: {error.strerror or error}")
