@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assembler import dpkg, elf, layerfile, patches, releases, users, wheels
+from assembler.cache import Cache
 from assembler.closure import Closure
 from assembler.destinations import LayerBlob
 from assembler.errors import SelectionError
@@ -21,7 +22,7 @@ from assembler.view import View
 class Recipe:
     """What to make: stages in layer order, names to --keep, patches, pins, and the release.
 
-    wheels: folder of wheels fetched earlier. mtime: of every file, in seconds since 1970.
+    cache: keeps wheels. mtime: of every file, in seconds since 1970.
     """
 
     release: str
@@ -29,7 +30,7 @@ class Recipe:
     keep: list[str]
     patches: list[patches.Patch]
     numpy: str | None
-    wheels: Path
+    cache: Cache
     offline: bool
     mtime: int
 
@@ -63,7 +64,7 @@ def assemble(recipe: Recipe, full: View, base: View, scratch: Path) -> Assembly:
     rootfs = RootFS(base, full, scratch)
     selection = Selection(rootfs, recipe.stages, recipe.keep)
     selection.run()
-    numpy = _own_files(rootfs, recipe)
+    numpy = _own_files(rootfs, recipe, scratch)
     applied = patches.apply(rootfs, recipe.patches, recipe.release)
     libraries = next((s.name for s in recipe.stages if s.libraries), recipe.stages[0].name)
     Closure(selection, libraries).run()
@@ -74,7 +75,7 @@ def assemble(recipe: Recipe, full: View, base: View, scratch: Path) -> Assembly:
     )
 
 
-def _own_files(rootfs: RootFS, recipe: Recipe) -> str:
+def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> str:
     """Put in wheels, text files and users; return the numpy version that is pinned."""
     numpy = ""
     drops = drop_rules(recipe.stages, recipe.keep)
@@ -85,7 +86,7 @@ def _own_files(rootfs: RootFS, recipe: Recipe) -> str:
             version = recipe.numpy or releases.default_numpy(target.version)
             releases.check_numpy(version, recipe.release)
             wheel = wheels.fetch(
-                stage.wheel, version, target, recipe.wheels, offline=recipe.offline
+                stage.wheel, version, target, recipe.cache, scratch, offline=recipe.offline
             )
             for node in wheels.unpack(rootfs, wheel, target, stage.name):
                 if dropped(node.path, drops) is None:

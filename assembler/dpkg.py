@@ -78,7 +78,8 @@ class Database:
         if text is None:
             raise SelectionError(
                 f"{view.source.reference} has no package database (/{STATUS}): "
-                "it must be made of Debian or Ubuntu packages"
+                "the full image and the base must be made of Debian or Ubuntu packages "
+                "(choose with --source and --base)"
             )
         self._view = view
         self.packages: dict[str, Package] = {}

@@ -103,10 +103,7 @@ def _unreachable(host: str, error: BaseException) -> str:
             "join the group docker (and log in again) or run this with sudo"
         )
     if isinstance(cause, FileNotFoundError | ConnectionError):
-        return (
-            f"no Docker Engine answers at {host} (is it started?): start it, set DOCKER_HOST, "
-            "or use a registry or a file as source and --output for the result"
-        )
+        return f"no Docker Engine answers at {host} (is it started?): start it or set DOCKER_HOST"
     if host.startswith("ssh://"):
         return f"the Docker Engine at {host} cannot be used: pip install 'docker[ssh]' for ssh://"
     return f"the Docker Engine at {host} cannot be used: {_line(cause)}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from assembler import assembly, dockerfile, imageconfig, oci, record
 from assembler.destinations import Image, LayerBlob
+from assembler.destinations.files import check_output, made_beside
 from assembler.destinations.opening import check_tags, open_destination
 from assembler.options import Options
 from assembler.preparation import Prepared, prepare
@@ -47,11 +50,16 @@ def extract(options: Options, progress: Progress) -> Result:
     """Make the slim image and deliver it. Raises AssemblerError; then nothing was delivered."""
     check_tags(options.tags)
     destination = open_destination(options.output)
+    if options.record is not None:
+        check_output(options.record, over=True)
     with prepare(options, progress) as ready:
         image, reports, document = _image(options, progress, ready)
         progress.say(f"delivering {', '.join(ready.tags)}", level=1)
-        destination.deliver(image, ready.tags)
-        _keep_record(options, image, document)
+        text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        with _record_at(options.record, text):
+            destination.deliver(image, ready.tags)
+        # `inspect` finds it there.
+        ready.cache.put(f"records/{image.id.removeprefix('sha256:')}.json", text.encode())
         return Result(
             image,
             ready.tags,
@@ -113,14 +121,12 @@ def _image(
     return image, [reports[name] for name in names], document
 
 
-def _keep_record(options: Options, image: Image, document: dict[str, Any]) -> None:
-    """Keep the record where `inspect` finds it: by image id in the cache, and where asked."""
-    text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    if options.record is not None:
-        options.record.write_text(text, "utf-8")
-    if options.cache is not None:
-        folder = options.cache / "records"
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{os.getpid()}"
+@contextmanager
+def _record_at(path: Path | None, text: str) -> Iterator[None]:
+    """Write the record to `path`, where it appears when the block ends well."""
+    if path is None:
+        yield
+        return
+    with made_beside(path, folder=False, over=True) as temporary:
         temporary.write_text(text, "utf-8")
-        temporary.replace(folder / f"{image.id.removeprefix('sha256:')}.json")
+        yield

@@ -93,11 +93,15 @@ class Layer:
     contents: dict[str, Content] = field(default_factory=dict)
 
 
+class _Odd(Exception):
+    """What a layer has that none should have; the text goes on after the layer's name."""
+
+
 def normal(name: str, what: str) -> str:
-    """Return `name` relative to the root; SourceError for one that leaves it (ggcr #2227)."""
+    """Return `name` relative to the root; _Odd for one that leaves it (ggcr #2227)."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise SourceError(f"a layer has a {what} that leaves the image: {name!r}; refused")
+        raise _Odd(f"has a {what} that leaves the image: {name!r}; refused")
     return "/".join(parts)
 
 
@@ -126,14 +130,16 @@ def read_layer(stream: BinaryIO, wanted: Wanted, spool: Spool) -> Layer:
     `wanted` is asked with each regular file's name. The last of several members of one name
     wins, as when the layer is unpacked. Raises SourceError for a tar that cannot be read.
     """
-    layer = Layer()
+    layer, what = Layer(), getattr(stream, "what", "a layer")
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, errorlevel=2) as tar:
             for info in tar:
                 tar.members = []  # type: ignore[attr-defined]  # it keeps them all, for ever
                 _note(layer, tar, info, wanted, spool)
     except tarfile.TarError as error:
-        raise VerificationError(f"a layer is not a readable tar: {error}") from None
+        raise VerificationError(f"{what} is not a readable tar: {error}") from None
+    except _Odd as error:
+        raise SourceError(f"{what} {error}") from None
     finally:
         spool.close()
     return layer
@@ -151,7 +157,7 @@ def _note(
         hidden = base[len(WHITEOUT) :]
         if not hidden:
             # image-spec, layer.md; once read as opaque by umoci.
-            raise SourceError(f"a layer has a whiteout of nothing: {info.name!r}")
+            raise _Odd(f"has a whiteout of nothing: {info.name!r}")
         layer.whiteouts.append(f"{folder}/{hidden}" if folder else hidden)
         return
     kind = _kind(info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -23,7 +24,8 @@ from assembler import (
     stages,
     tree,
 )
-from assembler.errors import UsageError
+from assembler.cache import Cache
+from assembler.errors import AssemblerError, UsageError
 from assembler.options import Options
 from assembler.progress import Progress
 from assembler.reference import Reference
@@ -31,12 +33,15 @@ from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
 from assembler.view import View
 
+_LAST_SECOND = 253402300799  # of the year 9999, the last that an image config can name
+
 
 @dataclass(frozen=True)
 class Prepared:
     """All that is known once both images are read. scratch: a folder that ends with the run.
 
     template: Dockerfile.final, not filled in. tags: names for the result.
+    cache: what outlives the run.
     """
 
     recipe: assembly.Recipe
@@ -47,6 +52,7 @@ class Prepared:
     base_blobs: BlobSource
     assembly: assembly.Assembly
     scratch: Path
+    cache: Cache
 
 
 @contextmanager
@@ -58,16 +64,16 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
     if options.builder == "direct":
         # What it cannot carry out is said now, not after the reading.
         dockerfile.interpret(dockerfile.fill(template, (), {}, {}), {})
+    epoch = _epoch()
+    if options.numpy is not None:
+        releases.check_numpy(options.numpy, release)
     known = stages.load([resources.path("stages"), *options.stages])
     stages.choose(known, backends, release, list(options.keep))
     mends = patches.load(resources.path("patches"))
     reference = Reference.parse(options.source or releases.default_source(release))
     access = options.access
-    with (
-        tempfile.TemporaryDirectory(prefix="assembler-", ignore_cleanup_errors=True) as folder,
-        access.open(reference, options.platform) as full,
-    ):
-        scratch = Path(folder)
+    cache = Cache(options.cache, progress.warn)
+    with _scratch() as scratch, access.open(reference, options.platform) as full:
         release = _release(full, release, options)
         recipe = assembly.Recipe(
             release,
@@ -75,9 +81,9 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
             list(options.keep),
             mends,
             options.numpy,
-            (options.cache or scratch) / "wheels",
+            cache,
             access.offline,
-            _mtime(full),
+            epoch if epoch is not None else _created(full),
         )
         base = Reference.parse(options.base or releases.default_base(release))
         with (
@@ -99,7 +105,23 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
             blobs,
             assembly.assemble(recipe, full_view, base_view, scratch),
             scratch,
+            cache,
         )
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Yield a folder that ends with the block; where its disk fills, an error that says so."""
+    with tempfile.TemporaryDirectory(prefix="assembler-", ignore_cleanup_errors=True) as folder:
+        try:
+            yield Path(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise AssemblerError(
+                f"the disk of {Path(folder).parent} is full ({error.strerror}): make room, or let "
+                "TMPDIR name a folder on another disk"
+            ) from None
 
 
 def _read_text(path: Path) -> str:
@@ -136,16 +158,23 @@ def _release(full: Source, asked: str, options: Options) -> str:
     return found or asked
 
 
-def _mtime(full: Source) -> int:
-    """Return the time of all that is made, in seconds: SOURCE_DATE_EPOCH, else the source's own.
+def _epoch() -> int | None:
+    """Return SOURCE_DATE_EPOCH, the time that all files made will have, or None where it is unset.
 
     Source: reproducible-builds.org/specs/source-date-epoch; it is set, not clamped.
     """
     given = os.environ.get("SOURCE_DATE_EPOCH", "").strip()
-    if given:
-        if not re.fullmatch(r"\d{1,12}", given):
-            raise UsageError(f"SOURCE_DATE_EPOCH={given!r} is not a number of seconds")
-        return int(given)
+    if not given:
+        return None
+    if not re.fullmatch(r"[0-9]{1,12}", given) or int(given) > _LAST_SECOND:
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH={given!r} is not a number of seconds since 1970, like 1716422400"
+        )
+    return int(given)
+
+
+def _created(full: Source) -> int:
+    """Return the time when the full image was made, in seconds since 1970; 0 where it is unsaid."""
     created = str(json.loads(full.config).get("created") or "")
     match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)", created)
     if not match:

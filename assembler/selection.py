@@ -66,7 +66,13 @@ class Selection:
     dropped: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.full = dpkg.Database(self.rootfs.full)
+        full = self.rootfs.full
+        if full.tree.resolve("opt/tritonserver") is None:
+            raise SelectionError(
+                f"{full.source.reference} is no Triton image: it has no /opt/tritonserver "
+                "(choose one with --source)"
+            )
+        self.full = dpkg.Database(full)
         self.base = dpkg.Database(self.rootfs.base)
         self._drops = drop_rules(self.stages, self.keep)
         self._single = [

@@ -199,6 +199,7 @@ class LayerStream(io.RawIOBase):
 
     raw: the blob as stored. digest, size: of the blob, or None where there is none to check.
     diff_id: of the tar, or None where it becomes known only later (see `actual_diff_id`).
+    what: names the layer in errors.
     """
 
     def __init__(
@@ -210,6 +211,7 @@ class LayerStream(io.RawIOBase):
         size: int | None = None,
         diff_id: str | None = None,
     ) -> None:
+        self.what = what
         self._blob = VerifiedReader(raw, what, digest, size)
         plain = InflatingReader(self._blob, what)
         self._tar = VerifiedReader(plain, f"{what}, uncompressed,", diff_id, None)  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename as parse_tags
 from packaging.version import InvalidVersion, Version
 
+from assembler.cache import Cache
 from assembler.elf import Elf
 from assembler.errors import SelectionError, UsageError
 from assembler.rootfs import Node, RootFS
@@ -96,13 +97,15 @@ def check_version(text: str) -> str:
     return text
 
 
-def fetch(name: str, version: str, target: Target, folder: Path, *, offline: bool) -> Path:
-    """Return the path of a wheel of `name` == `version` that fits `target`, in `folder`.
+def fetch(
+    name: str, version: str, target: Target, cache: Cache, folder: Path, *, offline: bool
+) -> Path:
+    """Return the path of a wheel of `name` == `version` that fits `target`.
 
-    One that is there already is used as it is; else pip fetches it. Raises SelectionError.
+    One in `cache` is used as it is; else pip fetches it into `folder`, and it is kept.
+    Raises SelectionError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for wheel in sorted(folder.glob(f"{name}-{version}-*.whl")):
+    for wheel in cache.find(f"wheels/{name}-{version}-*.whl"):
         if target.accepts(wheel):
             return wheel
     python = f"Python {target.version[0]}.{target.version[1]}"
@@ -129,8 +132,8 @@ def fetch(name: str, version: str, target: Target, folder: Path, *, offline: boo
         found = list(Path(temporary).glob("*.whl"))
         if done.returncode != 0 or not found:
             raise SelectionError(_why(done.stderr, name, version, where, offline))
-        wheel = folder / found[0].name
-        found[0].replace(wheel)
+        wheel = found[0].replace(folder / found[0].name)
+    cache.put(f"wheels/{wheel.name}", wheel.read_bytes())
     return wheel
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from assembler.errors import DestinationError
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, *, over: bool = False) -> None:
     """Raise DestinationError unless something new can be made at `path`.
 
-    An empty folder counts as nothing there.
+    An empty folder counts as nothing there. over: and so does a file.
     """
     parent = path.absolute().parent
     try:
-        if path.is_symlink() or path.exists():
+        if (path.is_symlink() or path.exists()) and not (over and path.is_file()):
             if not path.is_dir() or path.is_symlink():
                 raise DestinationError(f"{path} exists already: remove it or choose another name")
             if any(path.iterdir()):
@@ -37,12 +37,13 @@ def check_output(path: Path) -> None:
 
 
 @contextmanager
-def made_beside(path: Path, *, folder: bool) -> Iterator[Path]:
+def made_beside(path: Path, *, folder: bool, over: bool = False) -> Iterator[Path]:
     """Give a new file or folder beside `path` to fill; put it at `path` when the block ends well.
 
-    After an error or an interruption nothing is left. DestinationError for what the disk says.
+    over: in the place of a file that is there. After an error or an interruption nothing is left,
+    and what was there is as it was. DestinationError for what the disk says.
     """
-    check_output(path)
+    check_output(path, over=over)
     parent = path.absolute().parent
     prefix = f".{path.name}.partial-"
     temporary: Path | None = None
@@ -58,7 +59,7 @@ def made_beside(path: Path, *, folder: bool) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod((0o777 if folder else 0o666) & ~mask)
-        check_output(path)
+        check_output(path, over=over)
         temporary.replace(path)
         sync(parent)
     except OSError as error:

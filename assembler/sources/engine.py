@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from assembler import oci
-from assembler.engine import connect, engine_errors
+from assembler.engine import EngineError, connect, engine_errors
 from assembler.errors import SourceError, VerificationError
 from assembler.oci import Descriptor, Platform
 from assembler.reference import Reference
@@ -56,7 +56,12 @@ def open_engine(
     import docker
 
     name = reference.name.familiar if reference.name else reference.within
-    client = connect()
+    try:
+        client = connect()
+    except EngineError as error:
+        raise EngineError(
+            f"{reference}: {error}; or name a registry's image or a file as source"
+        ) from None
     try:
         with engine_errors(f"looking for {reference}"):
             try:

@@ -98,7 +98,7 @@ class TarMembers(_Reading):
             with path.open("rb") as file:
                 self._index(file)
         except OSError as error:
-            raise SourceError(f"{where}: cannot read {path}: {error.strerror}") from None
+            raise SourceError(f"{where} cannot be read: {error.strerror}") from None
 
     def _index(self, file: BinaryIO) -> None:
         head = file.read(tarfile.BLOCKSIZE)
@@ -172,7 +172,7 @@ class FolderMembers(_Reading):
                 )
             next(path.iterdir(), None)
         except OSError as error:
-            raise SourceError(f"{where}: cannot read {path}: {error.strerror}") from None
+            raise SourceError(f"{where} cannot be read: {error.strerror}") from None
 
     def real(self, name: str) -> str:
         return clean(name, self.where)

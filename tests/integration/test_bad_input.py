@@ -96,6 +96,11 @@ class World:
         auths = {"auths": {registry.host: {"auth": token}}}
         self.file("docker/config.json", json.dumps(auths))
 
+    def index(self) -> None:
+        """Let pip find numpy 1.26.4 and nothing else."""
+        links = str(self.folder / "cache" / "wheels")
+        self.env |= {"PIP_FIND_LINKS": links, "PIP_NO_INDEX": "1"}
+
     def disk(self, folder: Path, size: str) -> Path:
         """Mount a small disk there."""
         folder.mkdir(exist_ok=True)
@@ -262,7 +267,7 @@ def registry_slow(w: World) -> list[str]:
     return []
 
 
-@bad(1, r"layer 1 of \S+: \S+ is too slow: nothing came for 0\.3 s")
+@bad(1, r"layer 1 of \S+ \(sha256:\w+…\): \S+ is too slow: nothing came for 0\.3 s")
 def registry_slow_in_layer(w: World) -> list[str]:
     w.registry(("blobs", fake_registry.silent(1.0)), after=1)
     return []
@@ -293,7 +298,7 @@ def registry_403(w: World) -> list[str]:
     return []
 
 
-@bad(1, r"layer 1 of \S+ is not in ")
+@bad(1, r"layer 1 of \S+ \(sha256:\w+…\) is not in ")
 def registry_404(w: World) -> list[str]:
     w.registry(("blobs", fake_registry.status(404)), after=1)
     return []
@@ -311,13 +316,13 @@ def registry_500(w: World) -> list[str]:
     return []
 
 
-@bad(1, r"layer 1 of \S+ has digest sha256:\w+, expected sha256:\w+")
+@bad(1, r"layer 1 of \S+ \(\S+\) has digest sha256:\w+, expected sha256:\w+")
 def layer_of_wrong_digest(w: World) -> list[str]:
-    w.registry(("blobs", fake_registry.changed(lambda b: b[:-1] + bytes([b[-1] ^ 1]))), after=1)
+    w.registry(("blobs", fake_registry.changed(lambda b: b[:9] + b"\7" + b[10:])), after=1)
     return []
 
 
-@bad(1, r"layer 1 of \S+: \S+ broke the connection")
+@bad(1, r"layer 1 of \S+ \(sha256:\w+…\): \S+ broke the connection")
 def layer_cut_off(w: World) -> list[str]:
     w.registry(("blobs", fake_registry.cut(100)), after=1)
     return []
@@ -455,13 +460,13 @@ def _with_layer(w: World, change: Callable[[bytes], bytes]) -> None:
     (made / "index.json").write_text(json.dumps(index))
 
 
-@bad(1, r"layer 1 of oci:.*(truncated|ends|cut)")
+@bad(1, r"layer 1 of oci:\S+ cannot be inflated: the compressed data stops in the middle")
 def layer_with_truncated_gzip(w: World) -> list[str]:
     _with_layer(w, lambda data: data[: len(data) // 2])
     return []
 
 
-@bad(1, r"layer 1 of oci:")
+@bad(1, r"layer 1 of oci:\S+ cannot be inflated: ")
 def layer_with_damaged_gzip(w: World) -> list[str]:
     _with_layer(w, lambda data: data[:200] + bytes(40) + data[240:])
     return []
@@ -592,7 +597,7 @@ def dockerfile_absent(w: World) -> list[str]:
     return ["--dockerfile", str(w.folder / "none/Dockerfile")]
 
 
-@bad(1, r"RUN.*--builder engine")
+@bad(2, r"RUN 'true' .* needs a daemon: use --builder engine")
 def dockerfile_with_run(w: World) -> list[str]:
     return [
         "--dockerfile",
@@ -613,13 +618,15 @@ def numpy_2(w: World) -> list[str]:
     return ["--numpy", "2.0.1"]
 
 
-@bad(1, r"numpy 1\.99\.0 .*(choose with --numpy|pip cannot fetch)")
+@bad(1, r"numpy 1\.99\.0 does not exist or has no wheel for .*there are 1\.26\.4 to 1\.26\.4")
 def numpy_unknown(w: World) -> list[str]:
+    w.index()
     return ["--numpy", "1.99.0"]
 
 
-@bad(1, r"numpy 1\.19\.5 .*Python 3\.10.*(choose with --numpy|pip cannot fetch)")
+@bad(1, r"numpy 1\.19\.5 .* no wheel for Python 3\.10 on x86_64, glibc 2\.35; .*--numpy")
 def numpy_without_wheel(w: World) -> list[str]:
+    w.index()
     return ["--numpy", "1.19.5"]
 
 
@@ -743,8 +750,7 @@ def test_cache_that_cannot_be_written_costs_one_warning(world: World, how: str) 
     else:
         world.cache.mkdir()
         world.foreign(world.cache)
-    find_links = world.folder / "cache" / "wheels"
-    world.env |= {"PIP_FIND_LINKS": str(find_links), "PIP_NO_INDEX": "1"}
+    world.index()
     said = _output_of(world, [])
     assert re.fullmatch(r"warning: .*cache.*\n", said)
 

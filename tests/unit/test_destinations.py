@@ -450,7 +450,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
 
 def test_no_engine_is_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    with pytest.raises(EngineError, match="use a registry or a file as source and --output"):
+    with pytest.raises(EngineError, match="start it or set DOCKER_HOST"):
         EngineDestination()
 
 
