@@ -1,0 +1,71 @@
+"""Streams: verified to the last byte, inflated whatever they are made of."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from assembler import oci
+from assembler.errors import VerificationError
+from assembler.streams import LayerStream
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+DATA = bytes(range(256)) * 9000
+KINDS: dict[str, Callable[[], bytes]] = {
+    "plain": lambda: DATA,
+    "gzip": lambda: gzip.compress(DATA),
+    "gzip of three members (pigz -i, eStargz)": lambda: b"".join(
+        gzip.compress(DATA[i::3]) for i in ()
+    ) + gzip.compress(DATA[:5]) + gzip.compress(DATA[5:900]) + gzip.compress(DATA[900:]),
+    "gzip padded with zeros": lambda: gzip.compress(DATA) + bytes(5000),
+    "zstd": lambda: zstd.compress(DATA),
+    "zstd of two frames after a skippable one": lambda: b"\x50\x2a\x4d\x18\x03\0\0\0abc"
+    + zstd.compress(DATA[:1000]) + zstd.compress(DATA[1000:]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", [1000, 1 << 20])
+def test_any_compression_gives_the_same_tar(kind: str, step: int) -> None:
+    blob = KINDS[kind]()
+    stream = LayerStream(
+        io.BytesIO(blob), "it", digest=oci.sha256(blob), size=len(blob), diff_id=oci.sha256(DATA)
+    )
+    assert b"".join(iter(lambda: stream.read(step), b"")) == DATA
+    stream.finish()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "zeros" not in kind])
+def test_a_stream_that_stops_short_is_noticed(kind: str) -> None:
+    blob = KINDS[kind]()
+    with pytest.raises(VerificationError):
+        LayerStream(io.BytesIO(blob[:-100]), "it", diff_id=oci.sha256(DATA)).finish()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"digest": oci.sha256(b"other")}, "has digest sha256:.*, expected sha256:"),
+        ({"size": len(DATA) + 1}, f"ended after {len(DATA)} of {len(DATA) + 1} bytes"),
+        ({"size": len(DATA) - 1}, f"is longer than its {len(DATA) - 1} bytes"),
+        ({"diff_id": oci.sha256(b"other")}, "uncompressed, has digest"),
+    ],
+)
+def test_wrong_bytes_are_named(given: dict[str, object], says: str) -> None:
+    with pytest.raises(VerificationError, match=says):
+        LayerStream(io.BytesIO(DATA), "it", **given).finish()  # type: ignore[arg-type]
+
+
+def test_what_is_not_read_is_verified_all_the_same() -> None:
+    stream = LayerStream(io.BytesIO(DATA), "it", diff_id=oci.sha256(DATA[:-1]))
+    assert stream.read(10) == DATA[:10]
+    with pytest.raises(VerificationError):
+        stream.finish()
