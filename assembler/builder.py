@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from assembler import oci
-from assembler.destinations import Image, LayerBlob
+from assembler.destinations import Image
 from assembler.destinations.engine import EngineDestination
 from assembler.engine import LONG, connect, engine_errors
 from assembler.errors import DestinationError
+from assembler.oci import LayerBlob
 from assembler.reference import Reference
 from assembler.sources.blobs import BlobSource
 from assembler.sources.engine import open_engine

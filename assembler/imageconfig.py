@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from assembler import assembly, dockerfile, oci, tree
-from assembler.destinations import LayerBlob
+from assembler.oci import LayerBlob
 from assembler.sources import Source
 from assembler.view import View
 

@@ -15,8 +15,8 @@ from typing import IO
 from isal import isal_zlib
 
 from assembler import oci
-from assembler.destinations import LayerBlob
 from assembler.layers import Content
+from assembler.oci import LayerBlob
 from assembler.rootfs import Node
 from assembler.streams import CHUNK
 

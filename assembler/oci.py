@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from assembler.errors import SourceError
@@ -185,3 +186,12 @@ def diff_ids(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(is_digest(each) for each in found):
         raise SourceError(f"the config of {where} has no valid rootfs.diff_ids")
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class LayerBlob:
+    """A layer on disk: `descriptor` is of the blob as stored, `diff_id` of its tar."""
+
+    diff_id: str
+    descriptor: Descriptor
+    path: Path

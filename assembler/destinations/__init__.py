@@ -8,18 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from assembler import oci
-
-
-@dataclass(frozen=True)
-class LayerBlob:
-    """A layer on disk: `descriptor` is of the blob as stored, `diff_id` of its tar."""
-
-    diff_id: str
-    descriptor: oci.Descriptor
-    path: Path
+from assembler.oci import LayerBlob
 
 
 @dataclass(frozen=True)

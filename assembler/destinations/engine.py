@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
-from assembler.destinations import Image, LayerBlob
+from assembler.destinations import Image
 from assembler.destinations.contents import (
     Content,
     archive,
@@ -24,6 +24,7 @@ from assembler.destinations.contents import (
     tar,
 )
 from assembler.engine import LONG, EngineError, connect, engine_errors, uses_containerd
+from assembler.oci import LayerBlob
 from assembler.streams import CHUNK, GZIP, ZSTD, InflatingReader
 
 # Seconds that an Engine gets to finish what it was sent whole, before it is taken back.
@@ -59,19 +60,27 @@ class EngineDestination:
         doing = f"loading {', '.join(name.familiar for name in names) or image.id}"
         with closing(connect()) as client, engine_errors(doing):
             there = _find(client, image)
-            if there:
-                _tag(client, there, names)
-                return
+            before = [(name, _named(client, name.familiar)) for name in names]
             sent = _Sent()
             try:
-                self._load(client, image, doing, sent)
-                there = _find(client, image)
-                if there is None:
-                    raise EngineError(f"{doing}: the Engine took the archive but has no such image")
-                _tag(client, there, names)
+                made = there or self._loaded(client, image, doing, sent)
+                _tag(client, made, names)
             except BaseException:
-                _withdraw(client, image, patient=sent.whole)
+                # A tag may have moved although its answer never came.
+                for name, old in before:
+                    with suppress(Exception):
+                        if old and _named(client, name.familiar) != old:
+                            _tag(client, old, [name])
+                if not there:
+                    _withdraw(client, image, patient=sent.whole)
                 raise
+
+    def _loaded(self, client: Any, image: Image, doing: str, sent: _Sent) -> str:
+        self._load(client, image, doing, sent)
+        found = _find(client, image)
+        if found is None:
+            raise EngineError(f"{doing}: the Engine took the archive but has no such image")
+        return found
 
     def _load(self, client: Any, image: Image, doing: str, sent: _Sent) -> None:
         if uses_containerd(client):
@@ -126,11 +135,15 @@ class _Sent:
 
 def _find(client: Any, image: Image) -> str | None:
     """Return the Engine's id for the image: of its config, or of its manifest (containerd)."""
+    return _named(client, image.id) or _named(client, image.digest)
+
+
+def _named(client: Any, name: str) -> str | None:
+    """Return the id of the image of that name, or None."""
     import docker
 
-    for name in (image.id, image.digest):
-        with suppress(docker.errors.NotFound):
-            return str(client.inspect_image(name)["Id"])
+    with suppress(docker.errors.NotFound):
+        return str(client.inspect_image(name)["Id"])
     return None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from assembler import interrupts
 from assembler.errors import DestinationError
 
 
@@ -59,6 +60,7 @@ def made_beside(path: Path, *, folder: bool, over: bool = False) -> Iterator[Pat
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod((0o777 if folder else 0o666) & ~mask)
+        interrupts.finish()
         check_output(path, over=over)
         temporary.replace(path)
         sync(parent)

@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO
 
-from assembler.destinations import LayerBlob
-from assembler.oci import Descriptor
+from assembler.oci import Descriptor, LayerBlob
 from assembler.sources import Source, T
 from assembler.streams import LayerStream
 

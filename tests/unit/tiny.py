@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from assembler import oci
-from assembler.destinations import Image, LayerBlob
+from assembler.destinations import Image
+from assembler.oci import LayerBlob
 
 if sys.version_info >= (3, 14):
     from compression import zstd
