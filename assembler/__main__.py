@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 
-
-def _terminate(signum: int, _frame: FrameType | None) -> None:
-    # As Ctrl-C: every `finally` and `with` on the way out cleans up.
-    raise KeyboardInterrupt(signum)
+from assembler import interrupts
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    from assembler.cli import run
-
-    signal.signal(signal.SIGTERM, _terminate)
     try:
+        interrupts.listen()
+        from assembler.cli import run
+
         status = run(sys.argv[1:])
-    except KeyboardInterrupt as stop:
-        print("assembler: interrupted; nothing was delivered", file=sys.stderr)
-        status = 128 + (stop.args[0] if stop.args else signal.SIGINT)
+        interrupts.finish()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except (Exception, KeyboardInterrupt):
+        # Not always a Stopped: Python 3.10 and 3.11 wrap what is raised while a class is made.
+        if not interrupts.received():
+            raise
+        print("assembler: interrupted; nothing half made is left", file=sys.stderr)
+        status = 128 + interrupts.received()
     sys.exit(status)
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assembler import assembly, dockerfile, imageconfig, oci, record
-from assembler.destinations import Image, LayerBlob
+from assembler import assembly, dockerfile, imageconfig, interrupts, oci, record
+from assembler.destinations import Image
 from assembler.destinations.files import check_output, made_beside
 from assembler.destinations.opening import check_tags, open_destination
+from assembler.oci import LayerBlob
 from assembler.options import Options
 from assembler.preparation import Prepared, prepare
 from assembler.progress import Progress
@@ -58,6 +59,7 @@ def extract(options: Options, progress: Progress) -> Result:
         text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         with _record_at(options.record, text):
             destination.deliver(image, ready.tags)
+            interrupts.finish()
         # `inspect` finds it there.
         ready.cache.put(f"records/{image.id.removeprefix('sha256:')}.json", text.encode())
         return Result(

@@ -17,6 +17,7 @@ from assembler import (
     assembly,
     dockerfile,
     dpkg,
+    interrupts,
     patches,
     releases,
     resources,
@@ -122,6 +123,8 @@ def _scratch() -> Iterator[Path]:
                 f"the disk of {Path(folder).parent} is full ({error.strerror}): make room, or let "
                 "TMPDIR name a folder on another disk"
             ) from None
+        finally:
+            interrupts.finish()
 
 
 def _read_text(path: Path) -> str:

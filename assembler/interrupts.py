@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM: one exception for both, and no second one while cleaning up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+_received: list[int] = []
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM: every `finally` and `with` on the way out cleans up.
+
+    A class of its own: where KeyboardInterrupt itself passes an exec() (dataclasses have one),
+    Python ends the process by SIGINT afterwards, whatever status it was to exit with.
+    """
+
+
+def _stop(signum: int, _frame: FrameType | None) -> None:
+    finish()  # A second Ctrl-C must not cut the cleaning up short.
+    _received.append(signum)
+    raise Stopped(signum)
+
+
+def received() -> int:
+    """Return the number of the signal that stops the run; 0 where none came."""
+    return _received[-1] if _received else 0
+
+
+def listen() -> None:
+    """From now on, a signal raises Stopped in the main thread."""
+    sys.unraisablehook = _again
+    for each in _SIGNALS:
+        signal.signal(each, _stop)
+
+
+def finish() -> None:
+    """Let what has begun come to its end: cleaning up, or the last step of delivering."""
+    for each in _SIGNALS:
+        if signal.getsignal(each) is _stop:
+            signal.signal(each, signal.SIG_IGN)
+
+
+def _again(unraisable: Any) -> None:
+    """Python drops what is raised in a destructor or a callback; stop a moment later, then."""
+    if not isinstance(unraisable.exc_value, Stopped):
+        sys.__unraisablehook__(unraisable)
+        return
+    import threading
+
+    listen()
+    threading.Timer(0.02, os.kill, (os.getpid(), unraisable.exc_value.args[0])).start()
