@@ -10,8 +10,8 @@ from pathlib import Path
 from assembler import dpkg, elf, layerfile, patches, releases, users, wheels
 from assembler.cache import Cache
 from assembler.closure import Closure
-from assembler.destinations import LayerBlob
 from assembler.errors import SelectionError
+from assembler.oci import LayerBlob
 from assembler.rootfs import Node, RootFS
 from assembler.selection import Selection, drop_rules, dropped
 from assembler.stages import Stage

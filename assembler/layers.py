@@ -11,10 +11,10 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from assembler.errors import SourceError, VerificationError
-from assembler.streams import CHUNK
+from assembler.streams import CHUNK, Forward
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -132,7 +132,8 @@ def read_layer(stream: BinaryIO, wanted: Wanted, spool: Spool) -> Layer:
     """
     layer, what = Layer(), getattr(stream, "what", "a layer")
     try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, errorlevel=2) as tar:
+        source: Any = Forward(stream)
+        with tarfile.open(fileobj=source, mode="r:", errorlevel=2) as tar:
             for info in tar:
                 tar.members = []  # type: ignore[attr-defined]  # it keeps them all, for ever
                 _note(layer, tar, info, wanted, spool)

@@ -248,3 +248,58 @@ class LayerStream(io.RawIOBase):
     def blob_bytes(self) -> int:
         """Bytes of the blob read so far."""
         return self._blob.count
+
+
+class Forward:
+    """A stream that tarfile takes for a file it can seek in, as long as it seeks forward.
+
+    Skipping is counting: what lies between is read, hashed and never copied, which is most of a
+    full image. (tarfile's own stream mode copies all of it.)
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._block, self._at = b"", 0
+        self._before = 0  # bytes that came before the block
+        self._last = b""  # the last one of these, for the one step back
+
+    def tell(self) -> int:
+        """Return the position, in bytes."""
+        return self._before + self._at
+
+    def seek(self, position: int, _whence: int = 0) -> int:
+        """Go forward to `position`; at the most one byte back, as tarfile does to find the end."""
+        while position > self._before + len(self._block):
+            if not self._more():
+                break
+        if position == self._before - 1 and self._last:
+            self._block, self._before, self._last = self._last + self._block, position, b""
+        if position < self._before:
+            raise ValueError(f"cannot go back to byte {position}")
+        self._at = min(position - self._before, len(self._block))
+        return self.tell()
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, fewer only at the end."""
+        end = self._at + size
+        if end <= len(self._block):
+            data, self._at = self._block[self._at : end], end
+            return data
+        parts: list[bytes] = []
+        while size > 0:
+            if self._at == len(self._block) and not self._more():
+                break
+            piece = self._block[self._at : self._at + size]
+            self._at += len(piece)
+            size -= len(piece)
+            parts.append(piece)
+        return b"".join(parts)
+
+    def _more(self) -> bool:
+        data = self._stream.read(CHUNK)
+        if not data:
+            return False
+        self._before += len(self._block)
+        self._last = self._block[-1:] or self._last
+        self._block, self._at = data, 0
+        return True

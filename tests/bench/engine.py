@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_BRIDGE = "assembler-bench"
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,13 @@ def own_engine(folder: Path) -> Iterator[Engine]:
     host, data = f"unix://{folder / 'docker.sock'}", folder / "data"
     command = [
         "dockerd", "--config-file", folder / "daemon.json", "--host", host, "--data-root", data,
-        "--exec-root", folder / "exec", "--pidfile", folder / "docker.pid", "--bridge=none",
-        "--iptables=false",
+        "--exec-root", folder / "exec", "--pidfile", folder / "docker.pid",
+        f"--bridge={_BRIDGE}", "--iptables=false",
     ]  # fmt: skip
+    # Without a bridge of its own, dockerd would take the other Engine's docker0 away.
+    subprocess.run(["ip", "link", "delete", _BRIDGE], capture_output=True, check=False)
+    subprocess.run(["ip", "link", "add", _BRIDGE, "type", "bridge"], check=True)
+    subprocess.run(["ip", "address", "add", "198.18.99.1/24", "dev", _BRIDGE], check=True)
     with (folder / "dockerd.log").open("wb") as log:
         process = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
     engine = Engine(host, process.pid, data)
@@ -105,6 +110,7 @@ def own_engine(folder: Path) -> Iterator[Engine]:
     finally:
         process.terminate()
         process.wait(60)
+        subprocess.run(["ip", "link", "delete", _BRIDGE], capture_output=True, check=False)
 
 
 def _wait(engine: Engine, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -351,9 +351,10 @@ def _server(parts: Builder, size: int) -> Callable[[tarfile.TarFile], None]:
         put(f"backends/python/{utils}", (python / utils).read_bytes())
         local = "caches/local/libtritoncache_local.so"
         put(local, (files / local).read_bytes())
-        for name in ("caches/redis/libtritoncache_redis.so", "third-party-src/src.tar.gz",
+        heavy("third-party-src/src.tar.gz", 1)
+        for name in ("caches/redis/libtritoncache_redis.so",
                      "repoagents/checksum/libtritonrepoagent_checksum.so"):  # fmt: skip
-            heavy(name, 1)
+            ballast.add(tar, f"{top}/{name}", 100_000, TRITON_OWNER)
         put("python/tritonserver-2.46.0-py3-none-any.whl", b"stand-in\n")
         _onnxruntime(parts, tar, put, heavy)
         for name, share in (("tensorrt", 1), ("pytorch", 30), ("openvino", 5), ("fil", 8),
@@ -430,7 +431,9 @@ def build(work: Path, size: int = 300 * MB) -> Standin:
     """
     # Another recipe makes other images: what an older one left is not taken for them.
     recipe = hashlib.sha256(
-        b"".join(p.read_bytes() for p in sorted(HERE.rglob("*.*")) if p.is_file())
+        b"".join(
+            p.read_bytes() for p in sorted(HERE.rglob("*")) if p.suffix in (".py", ".sh", ".txt")
+        )
     )
     work = work / recipe.hexdigest()[:12]
     parts = Builder(work.parent / "parts")

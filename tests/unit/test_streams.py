@@ -11,7 +11,7 @@ import pytest
 
 from assembler import oci
 from assembler.errors import VerificationError
-from assembler.streams import LayerStream
+from assembler.streams import Forward, LayerStream
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -69,3 +69,26 @@ def test_what_is_not_read_is_verified_all_the_same() -> None:
     assert stream.read(10) == DATA[:10]
     with pytest.raises(VerificationError):
         stream.finish()
+
+
+def test_forward_reads_as_a_file_would_and_steps_back_one_byte() -> None:
+    class Short(io.RawIOBase):
+        """Gives blocks of odd sizes."""
+
+        def __init__(self) -> None:
+            self.at = 0
+
+        def read(self, size: int = -1) -> bytes:
+            data = DATA[self.at : self.at + 511]
+            self.at += len(data)
+            return data
+
+    forward, file = Forward(Short()), io.BytesIO(DATA)  # type: ignore[arg-type]
+    for position in (0, 510, 511, 512, 1021, 1022, 5000, 5000, 9 * 511, 9 * 511 - 1, len(DATA) - 1):
+        assert forward.seek(position) == file.seek(position)
+        for size in (1, 100):
+            assert forward.read(size) == file.read(size)
+            if position + size < len(DATA):
+                assert forward.seek(position + size - 1) == file.seek(position + size - 1)
+    with pytest.raises(ValueError, match="cannot go back"):
+        forward.seek(5)
