@@ -164,13 +164,18 @@ def _folder(rootfs: RootFS, path: str, child: Node) -> Node:
 
 
 def write_layers(
-    assembly: Assembly, mtime: int, folder: Path, done: Callable[[Made, LayerBlob], None]
+    assembly: Assembly,
+    mtime: int,
+    folder: Path,
+    done: Callable[[Made, LayerBlob], None],
+    *,
+    compress: bool,
 ) -> list[LayerBlob]:
     """Write each stage's layer into `folder`, two at a time; return them in layer order."""
     with ThreadPoolExecutor(2) as pool:
 
         def one(made: Made) -> LayerBlob:
-            blob = layerfile.write(made.nodes, mtime, folder)
+            blob = layerfile.write(made.nodes, mtime, folder, compress=compress)
             done(made, blob)
             return blob
 

@@ -91,9 +91,13 @@ def _image(
         progress.say(f"layer {stage.stage.name}: {len(stage.nodes)} paths", level=1)
 
     made, recipe, base = ready.assembly, ready.recipe, ready.base_blobs
-    layers = assembly.write_layers(made, recipe.mtime, ready.scratch / "layers", report)
+    # The Engine would have to inflate again what is compressed here.
+    compress = options.output is not None
+    layers = assembly.write_layers(
+        made, recipe.mtime, ready.scratch / "layers", report, compress=compress
+    )
     names = [stage.stage.name for stage in made.stages]
-    context = {f"layers/{n}.tar.gz": layer for n, layer in zip(names, layers, strict=True)}
+    context = {f"layers/{n}.tar": layer for n, layer in zip(names, layers, strict=True)}
     text = dockerfile.fill(
         ready.template,
         context,

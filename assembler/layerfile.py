@@ -59,28 +59,47 @@ def tar(nodes: Iterable[Node], mtime: int) -> Iterator[bytes]:
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def write(nodes: Iterable[Node], mtime: int, folder: Path) -> LayerBlob:
-    """Write a gzip layer of `nodes` into `folder`/sha256/<hex> and return it."""
+def write(nodes: Iterable[Node], mtime: int, folder: Path, *, compress: bool = True) -> LayerBlob:
+    """Write a layer of `nodes` into `folder`/sha256/<hex> and return it: gzip, or a plain tar."""
     (folder / "sha256").mkdir(parents=True, exist_ok=True)
     nodes = list(nodes)
     temporary = folder / f"writing-{id(nodes)}"
-    diff_id, digest = hashlib.sha256(), hashlib.sha256()
-    compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, 31)
-    with temporary.open("wb") as out:
+    diff_id = hashlib.sha256()
+    with temporary.open("wb") as file:
+        out = _Gzip(file) if compress else None
         for piece in _pieces(tar(nodes, mtime)):
             diff_id.update(piece)
-            _emit(out, digest, compressor.compress(piece))
-        _emit(out, digest, compressor.flush())
-        size = out.tell()
-    path = folder / "sha256" / digest.hexdigest()
+            if out:
+                out.write(piece)
+            else:
+                file.write(piece)
+        digest = out.finish() if out else diff_id.hexdigest()
+        size = file.tell()
+    path = folder / "sha256" / digest
     temporary.replace(path)
-    descriptor = oci.Descriptor(f"{oci.OCI_LAYER}+gzip", f"sha256:{digest.hexdigest()}", size)
+    kind = f"{oci.OCI_LAYER}+gzip" if compress else oci.OCI_LAYER
+    descriptor = oci.Descriptor(kind, f"sha256:{digest}", size)
     return LayerBlob(f"sha256:{diff_id.hexdigest()}", descriptor, path)
 
 
-def _emit(out: IO[bytes], digest: hashlib._Hash, data: bytes) -> None:
-    digest.update(data)
-    out.write(data)
+class _Gzip:
+    """Compresses into a file, and knows the digest of what it wrote."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+        self._stream = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, 31)
+
+    def write(self, data: bytes) -> None:
+        self._emit(self._stream.compress(data))
+
+    def finish(self) -> str:
+        """Write what is left and return the digest, in hex."""
+        self._emit(self._stream.flush())
+        return self._digest.hexdigest()
+
+    def _emit(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._file.write(data)
 
 
 def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:

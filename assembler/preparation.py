@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -32,6 +33,7 @@ from assembler.progress import Progress
 from assembler.reference import Reference
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
+from assembler.sources.opening import Access
 from assembler.view import View
 
 _LAST_SECOND = 253402300799  # of the year 9999, the last that an image config can name
@@ -87,16 +89,9 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
             epoch if epoch is not None else _created(full),
         )
         base = Reference.parse(options.base or releases.default_base(release))
-        with (
-            access.open(base, options.platform) as remote,
-            progress.reading(f"base {base}", sum(remote.sizes)) as access.on_bytes,
-        ):
-            blobs = BlobSource(remote, scratch / "base")
-            base_view = View(blobs, _folder(scratch / "base-files"), _base_likely)
-        with progress.reading(full.reference, sum(full.sizes)) as access.on_bytes:
-            likely = selection.likely(recipe.stages, recipe.keep)
-            full_view = View(full, _folder(scratch / "full-files"), likely)
-        access.on_bytes = None
+        with access.open(base, options.platform) as remote:
+            progress.say(f"reading base {base}")
+            blobs, base_view, full_view = _read(remote, full, recipe, scratch, access, progress)
         yield Prepared(
             recipe,
             template,
@@ -108,6 +103,36 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
             scratch,
             cache,
         )
+
+
+def _read(
+    remote: Source,
+    full: Source,
+    recipe: assembly.Recipe,
+    scratch: Path,
+    access: Access,
+    progress: Progress,
+) -> tuple[BlobSource, View, View]:
+    """Return the base, as blobs and as a view, and the full image's view; both read at once."""
+
+    def read_base() -> tuple[BlobSource, View]:
+        blobs = BlobSource(remote, scratch / "base")
+        return blobs, View(blobs, _folder(scratch / "base-files"), _base_likely)
+
+    likely = selection.likely(recipe.stages, recipe.keep)
+    with ThreadPoolExecutor(1, "base") as pool:
+        reading = pool.submit(read_base)
+        try:
+            with progress.reading(full.reference, sum(full.sizes)) as access.on_bytes:
+                view = View(full, _folder(scratch / "full-files"), likely)
+            return (*reading.result(), view)
+        except BaseException:
+            # The pool waits for its thread, which must not wait for a slow network.
+            remote.close()
+            access.interrupt()
+            raise
+        finally:
+            access.on_bytes = None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol
 
-from isal import igzip_lib, isal_zlib
+from isal import igzip_lib
 
 from assembler.errors import VerificationError
 
@@ -26,7 +26,7 @@ GZIP = b"\x1f\x8b"
 # A skippable frame (0x184D2A5?) may come first, as in zstd:chunked layers.
 ZSTD = tuple([b"\x28\xb5\x2f\xfd"] + [bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60)])
 
-_BROKEN: Any = (isal_zlib.error, igzip_lib.error, zstd.ZstdError, EOFError, ValueError)
+_BROKEN: Any = (igzip_lib.error, zstd.ZstdError, EOFError, ValueError)
 
 
 class _Inflater(Protocol):
@@ -39,17 +39,17 @@ class _Inflater(Protocol):
 
 class _Gzip:
     def __init__(self) -> None:
-        self._stream = isal_zlib.decompressobj(31)
+        self._stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
     def __call__(self, data: bytes, limit: int) -> bytes:
-        return bytes(self._stream.decompress(self._stream.unconsumed_tail + data, limit))
+        return self._stream.decompress(data, limit)
 
     @property
     def eof(self) -> bool:
         return bool(self._stream.eof)
 
     def pending(self) -> bool:
-        return bool(self._stream.unconsumed_tail)
+        return not self._stream.needs_input
 
     def unused(self) -> bytes:
         return bytes(self._stream.unused_data)
@@ -60,7 +60,7 @@ class _Zstd:
         self._stream = zstd.ZstdDecompressor()
 
     def __call__(self, data: bytes, limit: int) -> bytes:
-        return bytes(self._stream.decompress(data, limit))
+        return self._stream.decompress(data, limit)
 
     @property
     def eof(self) -> bool:

@@ -101,6 +101,11 @@ class Access:
 
         return open_archive(reference, platform, self._count_local)
 
+    def interrupt(self) -> None:
+        """Break off whatever is being read from registries, in every thread."""
+        if self._client is not None:
+            self._client.interrupt()
+
     def close(self) -> None:
         """Give back the connections."""
         if self._client is not None:
