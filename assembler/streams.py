@@ -10,7 +10,7 @@ import hashlib
 import io
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from isal import igzip_lib
 
@@ -29,60 +29,33 @@ ZSTD = tuple([b"\x28\xb5\x2f\xfd"] + [bytes([n]) + b"\x2a\x4d\x18" for n in rang
 _BROKEN: Any = (igzip_lib.error, zstd.ZstdError, EOFError, ValueError)
 
 
-class _Inflater(Protocol):
-    eof: bool
-
-    def __call__(self, data: bytes, limit: int) -> bytes: ...
-    def pending(self) -> bool: ...
-    def unused(self) -> bytes: ...
-
-
-class _Gzip:
-    def __init__(self) -> None:
-        self._stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-
-    def __call__(self, data: bytes, limit: int) -> bytes:
-        return self._stream.decompress(data, limit)
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._stream.eof)
-
-    def pending(self) -> bool:
-        return not self._stream.needs_input
-
-    def unused(self) -> bytes:
-        return bytes(self._stream.unused_data)
-
-
-class _Zstd:
-    def __init__(self) -> None:
-        self._stream = zstd.ZstdDecompressor()
-
-    def __call__(self, data: bytes, limit: int) -> bytes:
-        return self._stream.decompress(data, limit)
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._stream.eof)
-
-    def pending(self) -> bool:
-        return not self._stream.needs_input
-
-    def unused(self) -> bytes:
-        return bytes(self._stream.unused_data)
-
-
 def _inflater(magic: bytes) -> Callable[[], Any] | None:
-    """Choose by the bytes themselves: media types lie (go-containerregistry #1203)."""
+    """Choose by the bytes themselves: media types lie (go-containerregistry #1203).
+
+    What is returned makes one for each member or frame; all have the methods of
+    `compression.zstd.ZstdDecompressor`.
+    """
     if magic.startswith(GZIP):
-        return _Gzip
+        return lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     if magic.startswith(ZSTD):
-        return _Zstd
+        return zstd.ZstdDecompressor
     return None
 
 
-class VerifiedReader(io.RawIOBase):
+class Readable(io.RawIOBase):
+    """A stream that is made by saying how to `read`."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        assert data is not None
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class VerifiedReader(Readable):
     """Reads a blob of which digest and size are known; either may be None, when it is not.
 
     Raises VerificationError at the end of the blob (or as soon as it is too long) that says
@@ -94,14 +67,6 @@ class VerifiedReader(io.RawIOBase):
         self._hash = hashlib.sha256()
         self._done = False
         self.count = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def read(self, size: int = -1) -> bytes:
         if size is None or size < 0:
@@ -133,7 +98,7 @@ class VerifiedReader(io.RawIOBase):
         return "sha256:" + self._hash.hexdigest()
 
 
-class InflatingReader(io.RawIOBase):
+class InflatingReader(Readable):
     """Reads gzip (of any number of members), zstd (of any frames) or plain bytes as plain bytes.
 
     Raises VerificationError for data that is damaged or stops in the middle; a
@@ -147,14 +112,6 @@ class InflatingReader(io.RawIOBase):
             self._input += more
         self._factory = _inflater(self._input)
         self._stream: Any = self._factory() if self._factory else None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def read(self, size: int = -1) -> bytes:
         if size is None or size < 0:
@@ -172,7 +129,7 @@ class InflatingReader(io.RawIOBase):
     def _inflate(self, size: int) -> bytes:
         while True:
             if self._stream.eof:
-                rest = self._stream.unused() or self._raw.read(CHUNK) or b""
+                rest = self._stream.unused_data or self._raw.read(CHUNK) or b""
                 # Some writers pad the file with zeros after the last member.
                 rest = rest.lstrip(b"\0")
                 if not rest:
@@ -184,17 +141,17 @@ class InflatingReader(io.RawIOBase):
                         return b""
                 assert self._factory is not None
                 self._stream, self._input = self._factory(), rest
-            elif not self._input and not self._stream.pending():
+            elif not self._input and self._stream.needs_input:
                 self._input = self._raw.read(CHUNK) or b""
                 if not self._input:
                     raise EOFError("the compressed data stops in the middle")
             data, self._input = self._input, b""
-            out: bytes = self._stream(data, size)
+            out: bytes = self._stream.decompress(data, size)
             if out:
                 return out
 
 
-class LayerStream(io.RawIOBase):
+class LayerStream(Readable):
     """A layer as uncompressed tar bytes, verified against blob digest, size and diff_id.
 
     raw: the blob as stored. digest, size: of the blob, or None where there is none to check.
@@ -215,14 +172,6 @@ class LayerStream(io.RawIOBase):
         self._blob = VerifiedReader(raw, what, digest, size)
         plain = InflatingReader(self._blob, what)
         self._tar = VerifiedReader(plain, f"{what}, uncompressed,", diff_id, None)  # type: ignore[arg-type]
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def read(self, size: int = -1) -> bytes:
         return self._tar.read(size)

@@ -6,13 +6,12 @@ The file is read in place, by seeking; layers in parallel, each through a handle
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from assembler.errors import SourceError
 from assembler.oci import Descriptor, Platform
@@ -23,7 +22,7 @@ from assembler.sources.found import Found, StoredLayer
 from assembler.sources.layout import in_layout
 from assembler.sources.members import FolderMembers, Members, TarMembers
 from assembler.sources.stored import keep, kept
-from assembler.streams import LayerStream
+from assembler.streams import LayerStream, Readable
 
 # Inflating is bound by the processor, and more streams than this are bound by the disk.
 THREADS = min(4, os.cpu_count() or 1)
@@ -130,19 +129,11 @@ class ArchiveSource:
                 pool.shutdown(cancel_futures=True)
 
 
-class _Counted(io.RawIOBase):
+class _Counted(Readable):
     """Reads `raw`, tells how much was read, and ends with an error when told to stop."""
 
     def __init__(self, raw: BinaryIO, on_bytes: OnBytes, stop: threading.Event) -> None:
         self._raw, self._on_bytes, self._stop = raw, on_bytes, stop
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def read(self, size: int = -1) -> bytes:
         if self._stop.is_set():

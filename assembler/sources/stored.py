@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO
 
 from assembler.errors import AssemblerError
 from assembler.oci import OCI_LAYER, Descriptor
-from assembler.streams import GZIP, ZSTD, LayerStream
+from assembler.streams import GZIP, ZSTD, LayerStream, Readable
 
 
 def compression(head: bytes) -> str:
@@ -68,20 +67,12 @@ def keep(
     return Descriptor(media_type, stream.actual_digest, stream.blob_bytes), stream.actual_diff_id
 
 
-class _Tee(io.RawIOBase):
+class _Tee(Readable):
     """Reads `raw`, and writes what was read to `out`."""
 
     def __init__(self, raw: BinaryIO, out: IO[bytes], home: Path) -> None:
         self._raw, self._out, self._home = raw, out, home
         self.head = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def read(self, size: int = -1) -> bytes:
         data = self._raw.read(size)
