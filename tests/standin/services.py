@@ -89,13 +89,18 @@ def engine(folder: Path) -> Iterator[None]:
             ["dockerd", "--data-root", str(folder / "docker")], stdout=log, stderr=log
         )
         try:
-            for _ in range(300):
-                if engine_answers():
-                    break
-                if process.poll() is not None:
-                    raise RuntimeError(f"dockerd ended; see {folder / 'dockerd.log'}")
-                time.sleep(0.2)
+            _await_engine(process, folder / "dockerd.log")
             yield
         finally:
             process.terminate()
             process.wait(60)
+
+
+def _await_engine(process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        if engine_answers():
+            return
+        if process.poll() is not None:
+            raise RuntimeError(f"dockerd ended; see {log}")
+        time.sleep(0.2)
+    raise RuntimeError(f"dockerd does not answer; see {log}")
