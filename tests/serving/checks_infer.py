@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tritonclient.utils import triton_to_np_dtype
 
+from tests.serving.configs import TYPES
 from tests.serving.models import expected_label
 
 if TYPE_CHECKING:
@@ -45,6 +47,26 @@ def _add_fp32(infer: Infer) -> None:
 def _no_config(infer: Infer) -> None:
     a = np.arange(8, dtype=np.float32).reshape(2, 4)
     _expect("no_config", infer("no_config", {"A": a}), {"B": a * a - np.float32(3)})
+
+
+def _every_type(infer: Infer) -> None:
+    sent: Arrays = {}
+    for kind in TYPES:
+        if kind == "STRING":
+            sent[kind] = _text_array(*TEXTS).reshape(2, 2)
+        else:
+            # From one end of the type to the other, so a lost sign or half of the bytes shows.
+            least, most = _ends(np.dtype(triton_to_np_dtype(kind)))
+            sent[kind] = np.stack([least, most, most, least]).reshape(2, 2)
+    answer = infer("every_type", {f"IN_{kind}": array for kind, array in sent.items()})
+    _expect("every_type", answer, {f"OUT_{kind}": array for kind, array in sent.items()})
+
+
+def _ends(kind: np.dtype[Any]) -> tuple[Any, Any]:
+    if kind == np.bool_:
+        return np.False_, np.True_
+    info: Any = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+    return kind.type(info.min), kind.type(info.max)
 
 
 def _echo(infer: Infer) -> None:
@@ -90,6 +112,16 @@ def no_config_grpc(client: Client) -> None:
     _no_config(client.infer_grpc)
 
 
+def every_type_binary(client: Client) -> None:
+    """All types through ONNX, as bytes over HTTP."""
+    _every_type(client.infer_binary)
+
+
+def every_type_grpc(client: Client) -> None:
+    """All types through ONNX, over gRPC."""
+    _every_type(client.infer_grpc)
+
+
 def echo_http_json(client: Client) -> None:
     """Texts and floats through Python, as JSON."""
     _echo(client.infer_json)
@@ -121,6 +153,8 @@ CHECKS: list[tuple[str, Callable[[Client], None]]] = [
     ("infer add_fp32, gRPC", add_grpc),
     ("infer no_config, HTTP JSON", no_config_http),
     ("infer no_config, gRPC", no_config_grpc),
+    ("infer every_type, HTTP binary", every_type_binary),
+    ("infer every_type, gRPC", every_type_grpc),
     ("infer echo, HTTP JSON", echo_http_json),
     ("infer echo, HTTP binary", echo_http_binary),
     ("infer echo, gRPC", echo_grpc),

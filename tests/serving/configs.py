@@ -12,6 +12,11 @@ TOKENS: tuple[Tensor, ...] = (
     ("attention_mask", "TYPE_INT64", "-1"),
     ("token_type_ids", "TYPE_INT64", "-1"),
 )
+# All that both ONNX and Triton have.
+TYPES = (
+    *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+    *("FP16", "FP32", "FP64", "STRING"),
+)
 LABELS = ("просьба", "вопрос", "жалоба")
 _TEXT: Tensor = ("text_input", "TYPE_STRING", "1")
 _LOGITS: Tensor = ("logits", "TYPE_FP32", str(len(LABELS)))
@@ -78,8 +83,12 @@ def configurations() -> dict[str, str]:
         ("VALUES_DOUBLED", "TYPE_FP32", "-1"),
         ("SUM", "TYPE_FP32", "1"),
     ]
+    every_in, every_out = (
+        [(f"{way}_{kind}", f"TYPE_{kind}", "-1") for kind in TYPES] for way in ("IN", "OUT")
+    )
     return {
         "add_fp32": _config("add_fp32", onnx_platform, add_in, add_out, 4, cpu),
+        "every_type": _config("every_type", onnx_backend, every_in, every_out, 4, cpu),
         "echo": _config("echo", python, echo_in, echo_out, 0, cpu),
         "text_preprocessing": _config("text_preprocessing", python, [_TEXT], TOKENS, 4, cpu),
         "model_onnx": _config("model_onnx", onnx_backend, TOKENS, [_LOGITS], 4, cpu),

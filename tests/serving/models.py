@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.serving.configs import LABELS, TOKENS, configurations
+from tests.serving.configs import LABELS, TOKENS, TYPES, configurations
 
 # What ONNX Runtime 1.18 reads for certain; newer onnx releases default to higher ones.
 IR_VERSION = 9
@@ -72,6 +72,16 @@ def _no_config(path: Path) -> None:
     _save(path, nodes, inputs, outputs, {"three": np.array(3, np.float32)})
 
 
+def _every_type(path: Path) -> None:
+    """OUT = IN for each type."""
+    named = {"FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE"}
+    kinds = {kind: TensorProto.DataType.Value(named.get(kind, kind)) for kind in TYPES}
+    nodes = [helper.make_node("Identity", [f"IN_{kind}"], [f"OUT_{kind}"]) for kind in TYPES]
+    inputs = [_value(f"IN_{kind}", number, "batch", "x") for kind, number in kinds.items()]
+    outputs = [_value(f"OUT_{kind}", number, "batch", "x") for kind, number in kinds.items()]
+    _save(path, nodes, inputs, outputs, {})
+
+
 def _feature(token: int, feature: int) -> int:
     """A small whole number, so that sums of floats are exact in any order."""
     return (token * (7 + 5 * feature) + 13 * feature) % 17 - 8
@@ -117,7 +127,12 @@ def expected_label(text: str) -> str:
 
 def write_repository(folder: Path) -> None:
     """Write all models into ``folder``, one directory each, as the server expects them."""
-    writers = {"add_fp32": _add_fp32, "no_config": _no_config, "model_onnx": _model_onnx}
+    writers = {
+        "add_fp32": _add_fp32,
+        "every_type": _every_type,
+        "model_onnx": _model_onnx,
+        "no_config": _no_config,
+    }
     texts = configurations()
     for model in sorted({*texts, *writers}):
         # An ensemble needs a version directory too, though it stays empty.
