@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
 _received: list[int] = []
 
 
@@ -45,6 +45,16 @@ def finish() -> None:
     for each in _SIGNALS:
         if signal.getsignal(each) is _stop:
             signal.signal(each, signal.SIG_IGN)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let a signal wait until the block has ended: what it makes must not be lost sight of."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _again(unraisable: Any) -> None:

@@ -138,7 +138,9 @@ def _read(
 @contextmanager
 def _scratch() -> Iterator[Path]:
     """Yield a folder that ends with the block; where its disk fills, an error that says so."""
-    with tempfile.TemporaryDirectory(prefix="assembler-", ignore_cleanup_errors=True) as folder:
+    with interrupts.held():
+        made = tempfile.TemporaryDirectory(prefix="assembler-", ignore_cleanup_errors=True)
+    with made as folder:
         try:
             yield Path(folder)
         except OSError as error:
