@@ -54,7 +54,7 @@ def main() -> None:
         write_repository(folder)
         print(f"\nstarting {IMAGE}", flush=True)
         with serve(IMAGE, folder) as server:
-            url = f"http://127.0.0.1:{server.client.http_port}/v2/models/ensemble_model/infer"
+            url = f"{server.client.base}/v2/models/ensemble_model/infer"
             body = {"inputs": [{"name": "text_input", "shape": [1, 1], "datatype": "BYTES",
                                 "data": ["помогите мне"]}]}  # fmt: skip
             print("POST /v2/models/ensemble_model/infer", body)
