@@ -248,12 +248,14 @@ class Closure:
         database = self.selection.full
         for step in chain:
             owner = database.owners.get(step)
-            if owner is None or self.selection.base.find(owner) or self.selection.is_single(owner):
-                self.rootfs.take(step, self.stage, reason)
-            else:
+            if (
+                owner
+                and not self.selection.base.find(owner)
+                and not self.selection.is_single(owner)
+            ):
                 self.selection.take_packages([database.packages[owner]], self.stage, reason)
-                # A drop rule does not keep out what is needed to run.
-                self.rootfs.take(step, self.stage, reason)
+            # A drop rule does not keep out what is needed to run.
+            self.rootfs.take(step, self.stage, reason)
 
     # -- versions --------------------------------------------------------------------------
 

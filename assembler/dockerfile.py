@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from assembler import oci
 from assembler.errors import UsageError
 
-MARKERS = ("stages", "env", "labels")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -137,7 +137,7 @@ def interpret(text: str, config: dict[str, Any], name: str = "Dockerfile.final")
     instruction that nothing but a daemon can carry out.
     """
     settings: dict[str, Any] = dict(config.get("config") or {})
-    env = dict(pair.partition("=")[::2] for pair in settings.get("Env") or [])
+    env = oci.environment(config)
     env.setdefault("PATH", DEFAULT_PATH)
     runner = _Runner(settings, env)
     froms = 0

@@ -180,6 +180,12 @@ def choose_platform(raw: bytes, platform: Platform, where: str) -> Descriptor:
     )
 
 
+def environment(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment that an image config sets."""
+    pairs = (config.get("config") or {}).get("Env") or []
+    return dict(pair.partition("=")[::2] for pair in pairs)
+
+
 def diff_ids(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """Return the diff_ids of an image config, bottom layer first."""
     found = (config.get("rootfs") or {}).get("diff_ids")

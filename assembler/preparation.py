@@ -19,6 +19,7 @@ from assembler import (
     dockerfile,
     dpkg,
     interrupts,
+    oci,
     patches,
     releases,
     resources,
@@ -178,9 +179,7 @@ def _base_likely(path: str) -> bool:
 
 def _release(full: Source, asked: str, options: Options) -> str:
     """Return the release that the image says it is; UsageError where the user said another."""
-    config = json.loads(full.config).get("config") or {}
-    env = dict(pair.partition("=")[::2] for pair in config.get("Env") or [])
-    found = releases.of_image(env)
+    found = releases.of_image(oci.environment(json.loads(full.config)))
     if found and options.release and found != asked:
         raise UsageError(
             f"{full.reference} is release {found}, not {asked}: ask for extract {found}"

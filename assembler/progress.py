@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ class Progress:
         self.verbosity = verbosity
         self.started = time.monotonic()
         self._bars: RichProgress | None = None
-        self._lock = threading.Lock()
 
     @property
     def seconds(self) -> float:

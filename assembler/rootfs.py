@@ -54,24 +54,24 @@ class RootFS:
 
     # -- putting things in ---------------------------------------------------------------
 
-    def take(self, path: str, stage: str, reason: str) -> list[str]:
-        """Take the file, link or folder at `path` of the full image and return what is new.
+    def take(self, path: str, stage: str, reason: str) -> None:
+        """Take the file, link or folder at `path` of the full image.
 
         The parents' links are followed in the full image to find it and in the base to place it.
         """
         real = self.full.tree.physical(path)
         if real is None:
-            return []
+            return
         entry = self.full.tree[real]
         if entry.kind == "other":
             raise SelectionError(f"/{real} of {self.full.source.reference} is a device; refused")
         where = self.tree.landing(real)
         if where in self.nodes and self.nodes[where].source_path == real:
-            return []
+            return
         if entry.kind == "dir" and where in self.tree:
-            return []
+            return
         if entry.kind == "dir" and real != where and self.tree.resolve(real) is not None:
-            return []
+            return
         xattrs = tuple(x for x in entry.xattrs if x[0] != "security.selinux")
         node = Node(
             where,
@@ -86,7 +86,7 @@ class RootFS:
             xattrs,
             source_path=real,
         )
-        return [where] if self._put(node) else []
+        self._put(node)
 
     def make(self, path: str, data: bytes, stage: str, reason: str, mode: int = 0o644) -> None:
         """Put in a file of our own; it may replace the base's."""
@@ -139,25 +139,22 @@ class RootFS:
             file.write(data)
         return Content(self._made, offset, len(data), hashlib.sha256(data).hexdigest())
 
-    def _put(self, node: Node) -> bool:
+    def _put(self, node: Node) -> None:
         old = self.nodes.get(node.path)
         if old is not None:
-            if self._same(old, node):
-                return False
-            if old.kind == node.kind == "dir":
-                return False
+            if self._same(old, node) or old.kind == node.kind == "dir":
+                return
             self._conflicts.append(
                 f"/{node.path} is taken by {old.stage} (from {old.origin[:19]}) and, with other "
                 f"content, by {node.stage} (from {node.origin[:19]})"
             )
-            return False
+            return
         self.nodes[node.path] = node
         size = node.content.size if node.content else 0
         self.tree.put(
             node.path,
             Entry(node.kind, node.mode, node.uid, node.gid, size, node.link, (), OURS, node.path),
         )
-        return True
 
     @staticmethod
     def _same(old: Node, new: Node) -> bool:
@@ -196,7 +193,3 @@ class RootFS:
         if node.content is None:
             self.fetch([real])
         return self.nodes[real].content
-
-    def stage_nodes(self, stage: str) -> list[Node]:
-        """Return the nodes of a stage, with the missing parents that it is first to need."""
-        return [node for node in self.nodes.values() if node.stage == stage]

@@ -75,9 +75,10 @@ class Selection:
         self.full = dpkg.Database(full)
         self.base = dpkg.Database(self.rootfs.base)
         self._drops = drop_rules(self.stages, self.keep)
-        self._single = [
+        self._single = matcher(
             glob for stage in self.stages for rule in stage.file_by_file for glob in rule.packages
-        ]
+        )
+        self._paths = sorted(full.tree)
         self._seen_drops: set[str] = set()
 
     # -- what may come in -------------------------------------------------------------
@@ -110,12 +111,11 @@ class Selection:
 
     def _run_stage(self, stage: Stage) -> list[str]:
         problems: list[str] = []
-        paths = sorted(self.rootfs.full.tree)
         for take in stage.take:
             found_any = False
             for glob in take.paths:
                 fits = matcher([glob]).fullmatch
-                found = [path for path in self._candidates(glob, paths) if fits(path)]
+                found = [path for path in self._candidates(glob) if fits(path)]
                 found_any = found_any or bool(found)
                 if not found and not take.optional and not take.otherwise:
                     problems.append(f"{stage.name}.toml: nothing matches {glob!r}")
@@ -125,13 +125,13 @@ class Selection:
                 problems += self._named_packages(take.otherwise, stage)
         return problems + self._named_packages(stage.packages, stage)
 
-    def _candidates(self, glob: str, paths: list[str]) -> Iterable[str]:
+    def _candidates(self, glob: str) -> Iterable[str]:
         if not set(glob) & set("*?[{"):
             return [glob] if self.rootfs.full.tree.physical(glob) is not None else []
         fixed = re.split(r"[*?\[{]", glob)[0]
-        start = bisect_left(paths, fixed)
-        end = bisect_left(paths, fixed + "\U0010ffff")
-        return paths[start:end]
+        start = bisect_left(self._paths, fixed)
+        end = bisect_left(self._paths, fixed + "\U0010ffff")
+        return self._paths[start:end]
 
     def _backends(self) -> list[str]:
         return [n for n in self.rootfs.full.tree.children(BACKENDS) if self._has_backend(n)]
@@ -174,4 +174,4 @@ class Selection:
 
     def is_single(self, package: str) -> bool:
         """Whether only single files of this package are ever taken."""
-        return bool(matcher(self._single).fullmatch(package))
+        return bool(self._single.fullmatch(package))

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from assembler import tree
+from assembler import oci, tree
 from assembler.errors import SourceError
 from assembler.layers import Content, Layer, Spool, Wanted, read_layer
 from assembler.sources import Source
@@ -81,8 +81,7 @@ class View:
 
     def env(self) -> dict[str, str]:
         """Return the environment of the image's config."""
-        pairs = (self.config.get("config") or {}).get("Env") or []
-        return dict(pair.partition("=")[::2] for pair in pairs)
+        return oci.environment(self.config)
 
     @property
     def size(self) -> int:

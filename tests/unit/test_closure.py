@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from assembler import assembly, stages
+from assembler.cache import Cache
 from assembler.errors import SelectionError
 from assembler.rootfs import RootFS
 from assembler.view import View
@@ -62,7 +63,7 @@ def make(
     (tmp_path / "f").mkdir()
     (tmp_path / "b").mkdir()
     recipe = assembly.Recipe(
-        "24.05", stages.load([folder]), [], [], None, tmp_path / "wheels", True, 0
+        "24.05", stages.load([folder]), [], [], None, Cache(None, print), True, 0
     )
     return assembly.assemble(
         recipe,
