@@ -1,0 +1,89 @@
+"""`assembler extract`: its words, and the table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assembler.commands import words as shared
+
+if TYPE_CHECKING:
+    from assembler.extract import Result
+    from assembler.progress import Progress
+
+HELP = "make the slim image"
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add the command's words."""
+    shared.inputs(command)
+    _outputs(command)
+    shared.messages(command)
+
+
+def run(words: argparse.Namespace, progress: Progress) -> int:
+    """Make and deliver the image, and print what it is."""
+    from assembler.extract import extract
+
+    result = extract(shared.options(words, progress.warn), progress)
+    if words.json:
+        print(json.dumps(result.json(), indent=1))
+    elif not words.quiet:
+        _table(result, progress)
+    return 0
+
+
+def _outputs(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument_group("what to make").add_argument
+    add(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="repeatable; default tritonserver:RELEASE-BACKENDS-cpu",
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE|DIR",
+        help="write an archive (FILE.tar) or an OCI layout (DIR), not into the Engine",
+    )
+    add(
+        "--builder",
+        choices=("direct", "engine"),
+        default="direct",
+        help="direct needs no Docker; engine runs docker build, for a Dockerfile with RUN",
+    )
+    add("--dockerfile", type=Path, metavar="FILE", help="in the place of Dockerfile.final")
+    add("--record", type=Path, metavar="FILE", help="also write the record of every file there")
+
+
+def _table(result: Result, progress: Progress) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from assembler.progress import size
+
+    table = Table(box=None, pad_edge=False)
+    for name, side in (("stage", "left"), ("files", "right"), ("size", "right"),
+                       ("compressed", "right"), ("layer", "left")):  # fmt: skip
+        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for stage in result.stages:
+        table.add_row(
+            stage["name"], str(stage["files"]), size(stage["size"]), size(stage["compressed"]),
+            stage["digest"][7:19],
+        )  # fmt: skip
+    console = Console(stderr=True, highlight=False)
+    console.print(table)
+    added = sum(stage["size"] for stage in result.stages)
+    for line in (
+        f"image   {', '.join(result.tags)}",
+        f"id      {result.image.id}",
+        f"digest  {result.image.digest}",
+        f"size    {size(result.base_size + added)}: base {size(result.base_size)} + {size(added)}; "
+        f"the full image has {size(result.full_size)}",
+        f"took    {progress.seconds:.1f} s, {size(result.bytes_read)} read",
+    ):
+        console.print(line, markup=False, soft_wrap=True)
