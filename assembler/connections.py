@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -124,13 +124,20 @@ class Connections:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        data: bytes | IO[bytes] | Mapping[str, str] | None = None,
+        data: Any = None,
+        read: float | None = None,
     ) -> requests.Response:
         """Send one request and return the response, its body unread and redirects not followed.
 
+        data: a body as requests takes it. read: seconds without a byte of the answer, where the
+        usual ones will not do.
         Raises RegistryError when no answer comes. Where the host cannot even be reached, it is
         temporary only after an earlier answer: a misspelt or stopped registry is told of at once.
         """
+        connect, usual = self._timeouts
+        if data is not None:
+            # urllib3 gives sending the time for connecting, and a registry's busy disk takes more.
+            connect = max(connect, usual)
         try:
             response = self._session.request(
                 method,
@@ -139,7 +146,7 @@ class Connections:
                 data=data,
                 stream=True,
                 allow_redirects=False,
-                timeout=self._timeouts,
+                timeout=(connect, read or usual),
                 proxies=proxies(url),
                 verify=ca_bundle(),
             )
