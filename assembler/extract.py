@@ -12,7 +12,7 @@ from typing import Any
 from assembler import assembly, dockerfile, imageconfig, interrupts, oci, record
 from assembler.destinations import Image
 from assembler.destinations.files import check_output, made_beside
-from assembler.destinations.opening import check_tags, open_destination
+from assembler.destinations.opening import check_push, check_tags, open_destination, open_pushing
 from assembler.oci import LayerBlob
 from assembler.options import Options
 from assembler.preparation import Prepared, prepare
@@ -21,10 +21,14 @@ from assembler.progress import Progress
 
 @dataclass(frozen=True)
 class Result:
-    """image: what was made. tags: familiar names. stages: name, digest, bytes, files of each."""
+    """image: what was made. tags: familiar names. stages: name, digest, bytes, files of each.
+
+    pushed: names in registries.
+    """
 
     image: Image
     tags: tuple[str, ...]
+    pushed: tuple[str, ...]
     stages: list[dict[str, Any]]
     base_size: int
     full_size: int
@@ -34,6 +38,7 @@ class Result:
 
     def json(self) -> oci.Json:
         """Return the machine-readable result (design.md, "Commands")."""
+        pushed = [{"reference": name, "digest": self.image.digest} for name in self.pushed]
         return {
             "image": {
                 "id": self.image.id,
@@ -44,27 +49,34 @@ class Result:
             "stages": self.stages,
             "bytes_read": self.bytes_read,
             "seconds": round(self.seconds, 3),
-        }
+        } | ({"pushed": pushed} if pushed else {})
 
 
 def extract(options: Options, progress: Progress) -> Result:
     """Make the slim image and deliver it. Raises AssemblerError; then nothing was delivered."""
     check_tags(options.tags)
-    destination = open_destination(options.output)
+    pushes = check_push(options.push, offline=options.access.offline)
+    # What is pushed and has no other name or place asked for is not wanted here as well.
+    is_local = bool(not pushes or options.output or options.tags)
+    local = open_destination(options.output) if is_local else None
+    destination = open_pushing(pushes, options.access.client, local) if pushes else local
+    assert destination is not None
     if options.record is not None:
         check_output(options.record, over=True)
     with prepare(options, progress) as ready:
         image, reports, document = _image(options, progress, ready)
-        progress.say(f"delivering {', '.join(ready.tags)}", level=1)
+        tags, pushed = ready.tags if is_local else (), tuple(map(str, pushes))
+        progress.say(f"delivering {', '.join((*tags, *pushed))}", level=1)
         text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         with _record_at(options.record, text):
-            destination.deliver(image, ready.tags)
+            destination.deliver(image, tags)
             interrupts.finish()
         # `inspect` finds it there.
         ready.cache.put(f"records/{image.id.removeprefix('sha256:')}.json", text.encode())
         return Result(
             image,
-            ready.tags,
+            tags,
+            pushed,
             reports,
             ready.base.size,
             ready.full.size,
@@ -92,7 +104,7 @@ def _image(
 
     made, recipe, base = ready.assembly, ready.recipe, ready.base_blobs
     # The Engine would have to inflate again what is compressed here.
-    compress = options.output is not None
+    compress = options.output is not None or bool(options.push)
     layers = assembly.write_layers(
         made, recipe.mtime, ready.scratch / "layers", report, compress=compress
     )

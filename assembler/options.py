@@ -19,6 +19,7 @@ class Options:
     base: str | None = None
     tags: tuple[str, ...] = ()
     output: Path | None = None
+    push: tuple[str, ...] = ()
     numpy: str | None = None
     platform: oci.Platform = field(default_factory=lambda: oci.Platform("linux", "amd64"))
     builder: str = "direct"

@@ -56,7 +56,7 @@ class RegistryClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mirrors, self._insecure, self._offline = tuple(mirrors), insecure, offline
-        self._find, self._warn = find or DockerLogin(warn).find, warn
+        self._find, self.warn = find or DockerLogin(warn).find, warn
         self._connections = connections or Connections()
         self._policy, self._sleep, self._clock = policy or Policy(), sleep, clock
         self._lock = threading.Lock()
@@ -247,7 +247,7 @@ class RegistryClient:
         if error.status != 404:
             with self._lock:
                 self._down[place.registry] = str(error)
-            self._warn(f"mirror {place.registry} is passed over: {error}")
+            self.warn(f"mirror {place.registry} is passed over: {error}")
 
     def _asking(self, place: ImageName, path: str, what: str) -> Ask:
         def ask(range_: str | None) -> requests.Response:

@@ -46,6 +46,20 @@ class Uploader:
         self._cancelled = cancelled or threading.Event()
         self._on_bytes: Callable[[int], object] = on_bytes or ignore  # type: ignore[assignment]
 
+    def check(self, name: ImageName) -> None:
+        """See that the repository of `name` takes something from us, and send it nothing."""
+        what = f"into {name.registry}/{name.repository}"
+        endpoint = self._client.endpoint(name.registry, what)
+        patience = self._client.patience(self._cancelled)
+        while True:
+            try:
+                session = Session.begin(endpoint, name.repository, what)
+                break
+            except RegistryError as error:
+                self._wait(patience, error)
+        if session is not None:
+            session.abandon()
+
     def blob(
         self,
         name: ImageName,

@@ -116,6 +116,7 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         base=words.base,
         tags=tuple(getattr(words, "tag", ())),
         output=getattr(words, "output", None),
+        push=tuple(getattr(words, "push", ())),
         numpy=words.numpy,
         platform=platform_,
         builder=getattr(words, "builder", "direct"),
