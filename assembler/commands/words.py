@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assembler.options import Options
+    from assembler.sources.opening import Access
 
 
 def _cache_dir() -> Path:
@@ -73,7 +74,8 @@ def access(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FROM=TO",
-        help="read FROM at TO, like nvcr.io=registry.local:5000/ngc; repeatable",
+        help="read FROM at TO, like nvcr.io=registry.local:5000/ngc; repeatable: tried in order, "
+        "before those of the config file (~/.config/assembler/config.toml)",
     )
     add(
         "--insecure",
@@ -99,7 +101,6 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
     from assembler.errors import UsageError
     from assembler.oci import Platform
     from assembler.options import Options
-    from assembler.sources.opening import Access
     from assembler.wheels import check_version
 
     try:
@@ -125,5 +126,20 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         dockerfile=getattr(words, "dockerfile", None),
         cache=cache,
         record=getattr(words, "record", None),
-        access=Access(words.mirror, words.insecure, offline=words.offline, warn=warn),
+        access=reach(words, warn),
+    )
+
+
+def reach(words: argparse.Namespace, warn: Callable[[str], None]) -> Access:
+    """Return how images are reached: as `words` say, then as the config file does."""
+    from assembler import settings
+    from assembler.sources.opening import Access
+
+    known = settings.load()
+    return Access(
+        [*words.mirror, *known.mirrors],
+        [*words.insecure, *known.insecure],
+        offline=words.offline,
+        ca=known.ca,
+        warn=warn,
     )
