@@ -29,3 +29,7 @@ class Options:
     cache: Path | None = None
     record: Path | None = None
     access: Access = field(default_factory=Access)
+
+    def default_tag(self, release: str) -> str:
+        """Return the name of the result where none is given."""
+        return f"tritonserver:{release}-{'-'.join(dict.fromkeys(self.backends))}-cpu"

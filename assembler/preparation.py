@@ -96,7 +96,7 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
         yield Prepared(
             recipe,
             template,
-            options.tags or (f"tritonserver:{release}-{'-'.join(backends)}-cpu",),
+            options.tags or (options.default_tag(release),),
             full_view,
             base_view,
             blobs,

@@ -13,7 +13,6 @@ from assembler import oci
 from assembler.connections import BROKEN, RegistryError
 from assembler.endpoint import read_at_most
 from assembler.errors import SourceError
-from assembler.manifests import RemoteManifest
 from assembler.reference import ImageName
 from assembler.registry import MAX_MANIFEST, RegistryClient
 from assembler.tokens import pull
@@ -50,7 +49,7 @@ def listed(
         try:
             found = _by_api(client, place, digest)
             if found is None:
-                index = _by_tag(client, place, digest)
+                index = client.find_manifest_at(place, tag(digest))
                 found = _entries(index.raw) if index else []
         except RegistryError as error:
             if not error.passes_on:
@@ -73,7 +72,7 @@ def with_entry(
 
     Raises SourceError.
     """
-    there = _by_tag(client, name, digest)
+    there = client.find_manifest_at(name, tag(digest))
     document: Any = oci.parse_object(there.raw, "the index of referrers") if there else {}
     if there and not there.is_index:
         raise SourceError(
@@ -112,15 +111,6 @@ def _by_api(client: RegistryClient, place: ImageName, digest: str) -> list[Refer
             break
         path = following[1]
     return found
-
-
-def _by_tag(client: RegistryClient, place: ImageName, digest: str) -> RemoteManifest | None:
-    try:
-        return client.manifest_at(place, tag(digest))
-    except RegistryError as error:
-        if error.status == 404:
-            return None
-        raise
 
 
 def _entries(raw: bytes) -> list[Referrer]:

@@ -141,6 +141,15 @@ class RegistryClient:
                 patience.wait(error)
         return RemoteManifest(raw, media_type(raw, said, what))
 
+    def find_manifest_at(self, place: ImageName, reference: str) -> RemoteManifest | None:
+        """As `manifest_at`; None where there is none."""
+        try:
+            return self.manifest_at(place, reference)
+        except RegistryError as error:
+            if error.status == 404:
+                return None
+            raise
+
     def get_blob(self, name: ImageName, descriptor: oci.Descriptor, what: str) -> bytes:
         """Return a small blob, such as a config, verified. Raises SourceError."""
         if descriptor.size > MAX_DOCUMENT:

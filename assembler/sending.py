@@ -103,7 +103,9 @@ class Sending:
         chunk, size = self._limit or session.chunk, self._descriptor.size
         if size <= chunk:
             with self._open() as raw:
-                session.commit(self._descriptor, _exactly(raw, size, self._what))
+                data = _exactly(raw, size, self._what)
+                raw.read(1)  # A verified stream speaks at its end.
+            session.commit(self._descriptor, data)
             self._on_bytes(size)
         elif self._whole:
             with contextlib.ExitStack() as opened:
@@ -113,7 +115,7 @@ class Sending:
                 while session.offset < size:
                     count = min(chunk, size - session.offset)
                     self._chunk(session, _exactly(raw, count, self._what))
-                raw.read(1)  # A verified stream speaks at its end.
+                raw.read(1)
             session.commit(self._descriptor)
 
     def _stream(self, opened: contextlib.ExitStack) -> Outgoing:

@@ -23,9 +23,9 @@ from assembler.reference import is_loopback
 from assembler.streams import CHUNK as PIECE
 from assembler.tokens import Scopes, pull, push
 
-# Bytes of a chunk, and of what goes in one piece: small enough to be kept for another try, and
-# more than the 5 MiB that storage with multipart uploads demands.
-CHUNK = 16 << 20
+# Bytes of a chunk, and of what goes in one piece: small enough to be kept for another try by
+# several uploads at once, and more than the 5 MiB that storage with multipart uploads demands.
+CHUNK = 8 << 20
 # Seconds for a commit: distribution reads all that was sent once more.
 COMMIT = 900.0
 OCTETS = "application/octet-stream"

@@ -96,8 +96,13 @@ def messages(command: argparse.ArgumentParser) -> None:
     command.add_argument("-v", "--verbose", action="store_true", help="say more")
 
 
-def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
-    """Return what `words` ask for; UsageError where they make no sense."""
+def options(
+    words: argparse.Namespace, warn: Callable[[str], None], *, leave_out: str = ""
+) -> Options:
+    """Return what `words` ask for; UsageError where they make no sense.
+
+    leave_out: a mirror that is not to be read from, since it is being written.
+    """
     from assembler.errors import UsageError
     from assembler.oci import Platform
     from assembler.options import Options
@@ -126,18 +131,21 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         dockerfile=getattr(words, "dockerfile", None),
         cache=cache,
         record=getattr(words, "record", None),
-        access=reach(words, warn),
+        access=reach(words, warn, leave_out),
     )
 
 
-def reach(words: argparse.Namespace, warn: Callable[[str], None]) -> Access:
+def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str = "") -> Access:
     """Return how images are reached: as `words` say, then as the config file does."""
     from assembler import settings
     from assembler.sources.opening import Access
 
     known = settings.load()
+    mirrors = [*words.mirror, *known.mirrors]
+    if leave_out:
+        mirrors = [each for each in mirrors if each.partition("=")[2].rstrip("/") != leave_out]
     return Access(
-        [*words.mirror, *known.mirrors],
+        mirrors,
         [*words.insecure, *known.insecure],
         offline=words.offline,
         ca=known.ca,
