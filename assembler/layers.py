@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
 
 from assembler.errors import SourceError, VerificationError
-from assembler.streams import CHUNK, Forward
+from assembler.streams import CHUNK, Forward, LayerStream
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -124,7 +124,7 @@ def _xattrs(info: tarfile.TarInfo) -> tuple[tuple[str, bytes], ...]:
     )
 
 
-def read_layer(stream: BinaryIO, wanted: Wanted, spool: Spool) -> Layer:
+def read_layer(stream: BinaryIO | LayerStream, wanted: Wanted, spool: Spool) -> Layer:
     """List the layer in `stream` (plain tar bytes) and keep the files that are `wanted`.
 
     `wanted` is asked with each regular file's name. The last of several members of one name

@@ -29,39 +29,49 @@ from assembler import (
 )
 from assembler.cache import Cache
 from assembler.errors import AssemblerError, UsageError
+from assembler.layercache import LayerCache
 from assembler.options import Options
 from assembler.progress import Progress
 from assembler.reference import Reference
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
-from assembler.sources.opening import Access
 from assembler.view import View
 
 _LAST_SECOND = 253402300799  # of the year 9999, the last that an image config can name
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """All that is known once both images are read. scratch: a folder that ends with the run.
+class Inputs:
+    """What a run starts from: both images open, nothing of them read but manifest and config.
 
-    template: Dockerfile.final, not filled in. tags: names for the result.
-    cache: what outlives the run.
+    template: Dockerfile.final, not filled in. tags: names for the result. scratch: a folder that
+    ends with the run. cache: what outlives it.
     """
 
+    options: Options
     recipe: assembly.Recipe
     template: str
     tags: tuple[str, ...]
-    full: View
-    base: View
-    base_blobs: BlobSource
-    assembly: assembly.Assembly
+    full: Source
+    base: Source
     scratch: Path
     cache: Cache
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known once both images are read."""
+
+    inputs: Inputs
+    full: View
+    base: View
+    base_blobs: BlobSource
+    assembly: assembly.Assembly
+
+
 @contextmanager
-def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
-    """Yield what was read, selected and closed over. Raises AssemblerError."""
+def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
+    """Yield the inputs, checked as far as they can be without reading. Raises AssemblerError."""
     backends = list(dict.fromkeys(options.backends))
     release = releases.check(options.release or releases.DEFAULT)
     template = _read_text(options.dockerfile or resources.path("Dockerfile.final"))
@@ -77,7 +87,7 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
     reference = Reference.parse(options.source or releases.default_source(release))
     access = options.access
     cache = Cache(options.cache, progress.warn)
-    with _scratch() as scratch, access.open(reference, options.platform) as full:
+    with _scratch(cache) as scratch, access.open(reference, options.platform) as full:
         release = _release(full, release, options)
         recipe = assembly.Recipe(
             release,
@@ -89,47 +99,39 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
             access.offline,
             epoch if epoch is not None else _created(full),
         )
-        base = Reference.parse(options.base or releases.default_base(release))
-        with access.open(base, options.platform) as remote:
-            progress.say(f"reading base {base}")
-            blobs, base_view, full_view = _read(remote, full, recipe, scratch, access, progress)
-        yield Prepared(
-            recipe,
-            template,
-            options.tags or (f"tritonserver:{release}-{'-'.join(backends)}-cpu",),
-            full_view,
-            base_view,
-            blobs,
-            assembly.assemble(recipe, full_view, base_view, scratch),
-            scratch,
-            cache,
-        )
+        tags = options.tags or (f"tritonserver:{release}-{'-'.join(backends)}-cpu",)
+        name = Reference.parse(options.base or releases.default_base(release))
+        with access.open(name, options.platform) as base:
+            yield Inputs(options, recipe, template, tags, full, base, scratch, cache)
 
 
-def _read(
-    remote: Source,
-    full: Source,
-    recipe: assembly.Recipe,
-    scratch: Path,
-    access: Access,
-    progress: Progress,
-) -> tuple[BlobSource, View, View]:
+def prepare(inputs: Inputs, progress: Progress) -> Prepared:
+    """Read both images, select and close over what is wanted. Raises AssemblerError."""
+    blobs, base, full = _read(inputs, progress)
+    made = assembly.assemble(inputs.recipe, full, base, inputs.scratch)
+    return Prepared(inputs, full, base, blobs, made)
+
+
+def _read(inputs: Inputs, progress: Progress) -> tuple[BlobSource, View, View]:
     """Return the base, as blobs and as a view, and the full image's view; both read at once."""
+    scratch, access = inputs.scratch, inputs.options.access
+    known = LayerCache(inputs.cache, _folder(scratch / "packs"))
 
     def read_base() -> tuple[BlobSource, View]:
-        blobs = BlobSource(remote, scratch / "base")
-        return blobs, View(blobs, _folder(scratch / "base-files"), _base_likely)
+        blobs = BlobSource(inputs.base, scratch / "base", inputs.cache)
+        return blobs, View(blobs, _folder(scratch / "base-files"), _base_likely, known)
 
-    likely = selection.likely(recipe.stages, recipe.keep)
+    likely = selection.likely(inputs.recipe.stages, inputs.recipe.keep)
+    progress.say(f"reading base {inputs.base.reference}")
     with ThreadPoolExecutor(1, "base") as pool:
         reading = pool.submit(read_base)
         try:
-            with progress.reading(full.reference, sum(full.sizes)) as access.on_bytes:
-                view = View(full, _folder(scratch / "full-files"), likely)
-            return (*reading.result(), view)
+            with progress.reading(inputs.full.reference, sum(inputs.full.sizes)) as access.on_bytes:
+                full = View(inputs.full, _folder(scratch / "full-files"), likely, known)
+            return (*reading.result(), full)
         except BaseException:
             # The pool waits for its thread, which must not wait for a slow network.
-            remote.close()
+            inputs.base.close()
             access.interrupt()
             raise
         finally:
@@ -137,19 +139,26 @@ def _read(
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    """Yield a folder that ends with the block; where its disk fills, an error that says so."""
+def _scratch(cache: Cache) -> Iterator[Path]:
+    """Yield a folder that ends with the block; where its disk fills, an error that says so.
+
+    It is on the cache's disk where there is one, so that keeping a file is a link.
+    """
+    home = cache.scratch()
     with interrupts.held():
-        made = tempfile.TemporaryDirectory(prefix="assembler-", ignore_cleanup_errors=True)
+        made = tempfile.TemporaryDirectory(
+            prefix="assembler-", dir=home, ignore_cleanup_errors=True
+        )
     with made as folder:
         try:
             yield Path(folder)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
+            advice = "choose another --cache-dir" if home else "let TMPDIR name another folder"
             raise AssemblerError(
-                f"the disk of {Path(folder).parent} is full ({error.strerror}): make room, or let "
-                "TMPDIR name a folder on another disk"
+                f"the disk of {Path(folder).parent} is full ({error.strerror}): make room, or "
+                f"{advice}"
             ) from None
         finally:
             interrupts.finish()

@@ -206,7 +206,7 @@ class Forward:
     full image. (tarfile's own stream mode copies all of it.)
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO | LayerStream) -> None:
         self._stream = stream
         self._block, self._at = b"", 0
         self._before = 0  # bytes that came before the block

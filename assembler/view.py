@@ -1,7 +1,8 @@
 """One image as a merged tree, with the content of what is asked for.
 
-The first read lists every layer and keeps what is likely to be wanted, so that most images
-are read once; what turns out to be wanted later is fetched by reading its layers again.
+Layers that nobody knows are read and listed, and what is likely to be wanted of them is kept, so
+that most images are read once. Of known ones (layercache.py), only those are read that hold a
+file whose bytes are not at hand.
 """
 
 from __future__ import annotations
@@ -11,34 +12,55 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from assembler import oci, tree
 from assembler.errors import SourceError
+from assembler.layercache import LayerCache
 from assembler.layers import Content, Layer, Spool, Wanted, read_layer
 from assembler.sources import Source
+from assembler.streams import LayerStream
 
 
 class View:
     """A source's layers as one tree. `spool` is a folder for contents, of the caller's keeping."""
 
-    def __init__(self, source: Source, spool: Path, likely: Wanted) -> None:
-        """Read every layer of `source`; `likely` says whose content to keep on the way."""
+    def __init__(
+        self, source: Source, spool: Path, likely: Wanted, known: LayerCache | None = None
+    ) -> None:
+        """Read every layer of `source` that is not `known`; `likely`: whose content to keep."""
         self.source = source
+        self._known = known
         self.tree = tree.Tree()
         self.config: dict[str, Any] = json.loads(source.config)
         self._spool = spool
         self._numbers = itertools.count()
         self._contents: dict[tuple[int, str], Content] = {}
-        count = len(source.diff_ids)
-        # From the top: the topmost layers hold what is asked for most.
-        layers = self._read(range(count - 1, -1, -1), likely)
-        for index in range(count):
+        layers: dict[int, Layer] = {}
+        for index, diff_id in enumerate(source.diff_ids):
+            if known is not None and (layer := known.listing(diff_id)) is not None:
+                layers[index] = layer
+        # The biggest first, so that none is left to be read alone at the end.
+        unknown = [index for index in range(len(source.diff_ids)) if index not in layers]
+        unknown.sort(key=lambda index: -source.sizes[index])
+        self.layers_read = set(unknown)
+        layers |= self._read(unknown, likely)
+        for index in range(len(source.diff_ids)):
             self.tree.apply(layers.pop(index), index)
+        if len(unknown) < len(source.diff_ids):
+            self.fetch(path for path in self.tree if likely(path))
 
     def _read(self, indices: Collection[int], wanted: Wanted) -> dict[int, Layer]:
-        def visit(stream: BinaryIO) -> Layer:
-            return read_layer(stream, wanted, Spool(self._spool / f"{next(self._numbers)}"))
+        if not indices:
+            return {}
+
+        def visit(stream: LayerStream) -> Layer:
+            layer = read_layer(stream, wanted, Spool(self._spool / f"{next(self._numbers)}"))
+            stream.finish()
+            if self._known is not None:
+                # At once: should the run be broken off, this layer need not be read again.
+                self._known.keep(stream.actual_diff_id, layer)
+            return layer
 
         layers = self.source.read(indices, visit)
         for index, layer in layers.items():
@@ -53,8 +75,16 @@ class View:
             entry = self.tree[path]
             if entry.kind == "file" and (entry.layer, entry.member) not in self._contents:
                 missing[entry.layer].add(entry.member)
+        if self._known is not None:
+            for index in list(missing):
+                there = self._known.contents(self.source.diff_ids[index], missing[index])
+                self._contents |= {(index, name): content for name, content in there.items()}
+                missing[index] -= there.keys()
+                if not missing[index]:
+                    del missing[index]
         if missing:
             names = set().union(*missing.values())
+            self.layers_read |= missing.keys()
             self._read(sorted(missing), names.__contains__)
 
     def content(self, path: str) -> Content:

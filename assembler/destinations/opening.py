@@ -14,6 +14,10 @@ from assembler.reference import ImageName
 class Destination(Protocol):
     """Takes a whole image; DestinationError, and then everything is as it was."""
 
+    def has(self, image: Image) -> bool:
+        """Tell whether `deliver` needs no layer's bytes, since the image is there."""
+        ...
+
     def deliver(self, image: Image, tags: Sequence[str]) -> None:
         """Deliver `image` under these names."""
         ...

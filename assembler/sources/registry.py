@@ -63,6 +63,7 @@ class RegistrySource:
                 "(choose that with --platform)"
             )
         self.sizes = tuple(layer.size for layer in self.manifest.layers)
+        self.digests: tuple[str | None, ...] = tuple(each.digest for each in self.manifest.layers)
 
     def _resolve(self, found: RemoteManifest, platform: oci.Platform) -> RemoteManifest:
         for _ in range(2):  # an index may hold an index (image-spec, image-index.md), once
@@ -77,7 +78,7 @@ class RegistrySource:
                 )
         return found
 
-    def read(self, indices: Collection[int], visit: Callable[[BinaryIO], T]) -> dict[int, T]:
+    def read(self, indices: Collection[int], visit: Callable[[LayerStream], T]) -> dict[int, T]:
         """Hand layers to `visit`; see Source.read. They are started in the order given."""
 
         def one(index: int, cancelled: threading.Event) -> T:
@@ -90,7 +91,7 @@ class RegistrySource:
                     size=layer.size,
                     diff_id=self.diff_ids[index],
                 )
-                result = visit(cast(BinaryIO, stream))
+                result = visit(stream)
                 stream.finish()
             return result
 

@@ -1,0 +1,121 @@
+"""What is known of layers that were read before: what they list (the map), and bytes out of them.
+
+A layer is known by its diff_id, so that it is known from whatever source it came. A listing is
+whole: with the listings of all its layers, an image's tree is there without reading it, and only
+the layers of files whose bytes are not at hand are read. Bytes lie in packs: the spool of one
+reading, with an index of what is where.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from assembler.cache import Cache, link_into
+from assembler.layers import Content, Layer, Member
+from assembler.streams import zstd  # type: ignore[attr-defined]
+
+# Changes with the form of what is stored, or with what a reader makes of a tar.
+_FORM = 1
+_KINDS = ("file", "dir", "symlink", "hardlink", "other")
+
+
+def dump(layer: Layer) -> bytes:
+    """Return the listing of a layer, without contents."""
+    members = [
+        [m.name, _KINDS.index(m.kind), m.mode, m.uid, m.gid, m.size, m.link]
+        + [[key, base64.b64encode(value).decode()] for key, value in m.xattrs]
+        for m in layer.members
+    ]
+    document = {"members": members, "whiteouts": layer.whiteouts, "opaque": layer.opaque}
+    return zstd.compress(json.dumps(document, separators=(",", ":")).encode(), level=3)
+
+
+def load(data: bytes) -> Layer:
+    """Return the layer whose listing `dump` made."""
+    document = json.loads(zstd.decompress(data))
+    members = [
+        Member(name, _KINDS[kind], mode, uid, gid, size, link,
+               tuple((key, base64.b64decode(value)) for key, value in xattrs))
+        for name, kind, mode, uid, gid, size, link, *xattrs in document["members"]
+    ]  # fmt: skip
+    return Layer(members, document["whiteouts"], document["opaque"])
+
+
+class LayerCache:
+    """Listings and packs in `cache`. scratch: a folder of the run, for links to packs."""
+
+    def __init__(self, cache: Cache, scratch: Path) -> None:
+        self._cache, self._scratch = cache, scratch
+        self._packs: dict[str, dict[str, list[tuple[Content, Path]]]] = {}
+        self._linked: dict[Path, Path | None] = {}
+        self._lock = threading.Lock()
+
+    def listing(self, diff_id: str) -> Layer | None:
+        """Return what the layer lists, or None where nobody knows."""
+        data = self._cache.get(f"{_folder(diff_id)}/listing-{_FORM}")
+        return load(data) if data else None
+
+    def keep(self, diff_id: str, layer: Layer) -> None:
+        """Remember a layer that was read and verified to its end."""
+        folder = _folder(diff_id)
+        self._cache.put(f"{folder}/listing-{_FORM}", dump(layer))
+        if not layer.contents:
+            return
+        (spool,) = {content.path for content in layer.contents.values()}
+        index = {n: [c.offset, c.size, c.sha256] for n, c in sorted(layer.contents.items())}
+        data = json.dumps(index, separators=(",", ":")).encode()
+        name = hashlib.sha256(data).hexdigest()[:16]
+        # The index makes the pack known, so it comes last.
+        self._cache.add(f"{folder}/{name}.pack", spool)
+        self._cache.put(f"{folder}/{name}.index-{_FORM}", data)
+
+    def contents(self, diff_id: str, names: Iterable[str]) -> dict[str, Content]:
+        """Return the bytes of those files of the layer that are at hand and undamaged."""
+        known = self._index(diff_id)
+        return {
+            name: found
+            for name in names
+            if (found := self._intact(known.get(name, ()))) is not None
+        }
+
+    def _index(self, diff_id: str) -> Mapping[str, list[tuple[Content, Path]]]:
+        with self._lock:
+            if diff_id in self._packs:
+                return self._packs[diff_id]
+            found = self._packs[diff_id] = {}
+            for path in self._cache.find(f"{_folder(diff_id)}/*.index-{_FORM}"):
+                data = self._cache.get(f"{_folder(diff_id)}/{path.name}")
+                pack = path.with_suffix(".pack")
+                entries: dict[str, Any] = json.loads(data) if data else {}
+                for name, (offset, size, sha256) in entries.items():
+                    content = Content(self._scratch / pack.name, offset, size, sha256)
+                    found.setdefault(name, []).append((content, pack))
+            return found
+
+    def _intact(self, candidates: Iterable[tuple[Content, Path]]) -> Content | None:
+        for content, pack in candidates:
+            if not self._link(pack):
+                continue
+            digest = hashlib.sha256()
+            with content.open() as file:
+                digest.update(file.read(content.size))
+            if digest.hexdigest() == content.sha256:
+                return content
+        return None
+
+    def _link(self, pack: Path) -> Path | None:
+        # Under a name of our own, nobody can take it away while it is read.
+        with self._lock:
+            if pack not in self._linked:
+                self._linked[pack] = link_into(pack, self._scratch / pack.name)
+            return self._linked[pack]
+
+
+def _folder(diff_id: str) -> str:
+    return f"layers/{diff_id.removeprefix('sha256:')}"
