@@ -71,15 +71,29 @@ class Cache:
         if self._folder is None:
             return None
         name = digest.removeprefix("sha256:")
-        found = link_into(self._folder / "blobs" / "sha256" / name, into / name)
-        if found is None:
-            return None
-        with found.open("rb") as file:
-            if file_digest(file) == name:
-                self._used(self._folder / "blobs" / "sha256" / name)
-                return found
+        found = self.link(self._folder / "blobs" / "sha256" / name, into / name)
+        if found is None or _digest(found) == name:
+            return found
         found.unlink()
         return None
+
+    def link(self, file: Path, target: Path) -> Path | None:
+        """Return `target` as another name of a file that `find` gave, or a copy of it.
+
+        Under a name of one's own, nobody can take it away. None where it is gone already.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.unlink(missing_ok=True)
+            try:
+                target.hardlink_to(file)
+            except OSError:
+                shutil.copyfile(file, target)
+        except OSError:
+            target.unlink(missing_ok=True)
+            return None
+        self._used(file)
+        return target
 
     # -- writing ------------------------------------------------------------------------
 
@@ -193,30 +207,17 @@ class Cache:
     def _temporary(self, path: Path) -> bool:
         assert self._folder is not None
         inside = path.relative_to(self._folder)
-        fresh = time.time() - path.lstat().st_mtime < _STALE
-        return inside.parts[0] == _TEMPORARY or (path.name.startswith(".") and fresh)
+        with contextlib.suppress(OSError):
+            fresh = time.time() - path.lstat().st_mtime < _STALE
+            return inside.parts[0] == _TEMPORARY or (path.name.startswith(".") and fresh)
+        return True
 
 
-def link_into(source: Path, target: Path) -> Path | None:
-    """Return `target` as another name of `source`, or a copy of it; None where `source` is not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        target.unlink(missing_ok=True)
-        try:
-            target.hardlink_to(source)
-        except OSError:
-            shutil.copyfile(source, target)
-    except OSError:
-        target.unlink(missing_ok=True)
-        return None
-    return target
-
-
-def file_digest(file: object) -> str:
-    """Return the sha256 of an open file's bytes, in hex."""
+def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    while data := file.read(1 << 20):  # type: ignore[attr-defined]
-        digest.update(data)
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
     return digest.hexdigest()
 
 

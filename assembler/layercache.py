@@ -1,9 +1,12 @@
 """What is known of layers that were read before: what they list (the map), and bytes out of them.
 
-A layer is known by its diff_id, so that it is known from whatever source it came. A listing is
-whole: with the listings of all its layers, an image's tree is there without reading it, and only
-the layers of files whose bytes are not at hand are read. Bytes lie in packs: the spool of one
-reading, with an index of what is where.
+A listing is whole: with the listings of all its layers, an image's tree is there without reading
+it, and only the layers of files whose bytes are not at hand are read. Bytes lie in packs: the
+spool of one reading, with an index of what is where.
+
+What is said of an unread layer holds because its digests do: a layer is known when a blob of this
+digest was once seen, to its last byte, to be the tar of this diff_id. A manifest and a config can
+say of any blob that it is some known layer, and are not believed.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from assembler.cache import Cache, link_into
+from assembler.cache import Cache
 from assembler.layers import Content, Layer, Member
 from assembler.streams import zstd  # type: ignore[attr-defined]
 
@@ -48,22 +51,31 @@ def load(data: bytes) -> Layer:
 
 
 class LayerCache:
-    """Listings and packs in `cache`. scratch: a folder of the run, for links to packs."""
+    """Listings and packs in `cache`. scratch: a folder of the run, for links to packs.
 
-    def __init__(self, cache: Cache, scratch: Path) -> None:
-        self._cache, self._scratch = cache, scratch
+    forget: know nothing, but remember what is read now.
+    """
+
+    def __init__(self, cache: Cache, scratch: Path, *, forget: bool = False) -> None:
+        self._cache, self._scratch, self._forget = cache, scratch, forget
         self._packs: dict[str, dict[str, list[tuple[Content, Path]]]] = {}
         self._linked: dict[Path, Path | None] = {}
         self._lock = threading.Lock()
 
-    def listing(self, diff_id: str) -> Layer | None:
-        """Return what the layer lists, or None where nobody knows."""
+    def listing(self, diff_id: str, digest: str | None) -> Layer | None:
+        """Return what a layer lists, or None where nobody knows.
+
+        digest: of the layer as stored, where it has one.
+        """
+        if self._forget or (digest and self._cache.get(_pair(diff_id, digest)) is None):
+            return None
         data = self._cache.get(f"{_folder(diff_id)}/listing-{_FORM}")
         return load(data) if data else None
 
-    def keep(self, diff_id: str, layer: Layer) -> None:
-        """Remember a layer that was read and verified to its end."""
+    def keep(self, diff_id: str, digest: str, layer: Layer) -> None:
+        """Remember a layer that was read and verified to its end, in a blob of this digest."""
         folder = _folder(diff_id)
+        self._cache.put(_pair(diff_id, digest), b"")
         self._cache.put(f"{folder}/listing-{_FORM}", dump(layer))
         if not layer.contents:
             return
@@ -77,7 +89,7 @@ class LayerCache:
 
     def contents(self, diff_id: str, names: Iterable[str]) -> dict[str, Content]:
         """Return the bytes of those files of the layer that are at hand and undamaged."""
-        known = self._index(diff_id)
+        known = {} if self._forget else self._index(diff_id)
         return {
             name: found
             for name in names
@@ -110,11 +122,14 @@ class LayerCache:
         return None
 
     def _link(self, pack: Path) -> Path | None:
-        # Under a name of our own, nobody can take it away while it is read.
         with self._lock:
             if pack not in self._linked:
-                self._linked[pack] = link_into(pack, self._scratch / pack.name)
+                self._linked[pack] = self._cache.link(pack, self._scratch / pack.name)
             return self._linked[pack]
+
+
+def _pair(diff_id: str, digest: str) -> str:
+    return f"{_folder(diff_id)}/blob-{digest.removeprefix('sha256:')}"
 
 
 def _folder(diff_id: str) -> str:

@@ -26,5 +26,6 @@ class Options:
     stages: tuple[Path, ...] = ()
     dockerfile: Path | None = None
     cache: Path | None = None
+    read_all: bool = False
     record: Path | None = None
     access: Access = field(default_factory=Access)

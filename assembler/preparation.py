@@ -86,7 +86,7 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
     mends = patches.load(resources.path("patches"))
     reference = Reference.parse(options.source or releases.default_source(release))
     access = options.access
-    cache = Cache(options.cache, progress.warn)
+    cache = access.cache = Cache(options.cache, progress.warn)
     with _scratch(cache) as scratch, access.open(reference, options.platform) as full:
         release = _release(full, release, options)
         recipe = assembly.Recipe(
@@ -115,7 +115,7 @@ def prepare(inputs: Inputs, progress: Progress) -> Prepared:
 def _read(inputs: Inputs, progress: Progress) -> tuple[BlobSource, View, View]:
     """Return the base, as blobs and as a view, and the full image's view; both read at once."""
     scratch, access = inputs.scratch, inputs.options.access
-    known = LayerCache(inputs.cache, _folder(scratch / "packs"))
+    known = LayerCache(inputs.cache, _folder(scratch / "packs"), forget=inputs.options.read_all)
 
     def read_base() -> tuple[BlobSource, View]:
         blobs = BlobSource(inputs.base, scratch / "base", inputs.cache)
@@ -128,7 +128,11 @@ def _read(inputs: Inputs, progress: Progress) -> tuple[BlobSource, View, View]:
         try:
             with progress.reading(inputs.full.reference, sum(inputs.full.sizes)) as access.on_bytes:
                 full = View(inputs.full, _folder(scratch / "full-files"), likely, known)
-            return (*reading.result(), full)
+            blobs, base = reading.result()
+            for view in (base, full):
+                for line in view.reading():
+                    progress.say(line, level=1)
+            return blobs, base, full
         except BaseException:
             # The pool waits for its thread, which must not wait for a slow network.
             inputs.base.close()

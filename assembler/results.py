@@ -67,7 +67,7 @@ def _code() -> str:
 def find(inputs: Inputs) -> Finished | None:
     """Return what an earlier run made of the same inputs; its layers are digests without bytes."""
     data = inputs.cache.get(f"results/{key(inputs)}")
-    if data is None or inputs.options.builder != "direct":
+    if data is None or inputs.options.builder != "direct" or inputs.options.read_all:
         return None
     document = json.loads(data)
     layers = (LayerBlob(each["diff_id"], _descriptor(each)) for each in document["layers"])

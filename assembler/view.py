@@ -37,8 +37,9 @@ class View:
         self._numbers = itertools.count()
         self._contents: dict[tuple[int, str], Content] = {}
         layers: dict[int, Layer] = {}
-        for index, diff_id in enumerate(source.diff_ids):
-            if known is not None and (layer := known.listing(diff_id)) is not None:
+        for index, diff_id in enumerate(source.diff_ids if known else ()):
+            assert known is not None
+            if (layer := known.listing(diff_id, source.digests[index])) is not None:
                 layers[index] = layer
         # The biggest first, so that none is left to be read alone at the end.
         unknown = [index for index in range(len(source.diff_ids)) if index not in layers]
@@ -59,7 +60,7 @@ class View:
             stream.finish()
             if self._known is not None:
                 # At once: should the run be broken off, this layer need not be read again.
-                self._known.keep(stream.actual_diff_id, layer)
+                self._known.keep(stream.actual_diff_id, stream.actual_digest, layer)
             return layer
 
         layers = self.source.read(indices, visit)
@@ -117,6 +118,16 @@ class View:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(self.tree[path].size for path in self.tree)
+
+    def reading(self) -> list[str]:
+        """Return a line for each layer: that it was read, or why it need not be."""
+        lines: list[str] = []
+        for index, diff_id in enumerate(self.source.diff_ids):
+            blob = self.source.digests[index] or diff_id
+            proof = f"not read: the blob {blob} was listed to its last byte before"
+            how = "read" if index in self.layers_read else proof
+            lines.append(f"layer {index + 1} of {self.source.reference}: {how}")
+        return lines
 
     def origin(self, path: str) -> str:
         """Return the diff_id of the layer that the file at `path` comes from."""

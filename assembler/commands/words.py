@@ -83,8 +83,16 @@ def access(command: argparse.ArgumentParser) -> None:
         help="a registry that speaks plain HTTP, beside those on loopback; repeatable",
     )
     add("--offline", action="store_true", help="use no network at all")
-    add("--cache-dir", type=Path, default=_cache_dir(), metavar="DIR", help="%(default)s")
+    cache(command)
     add("--no-cache", action="store_true", help="read and write no cache")
+    add("--read-all", action="store_true", help="read every layer, whatever the cache knows")
+
+
+def cache(command: argparse.ArgumentParser) -> None:
+    """Add what says where the cache is."""
+    command.add_argument(
+        "--cache-dir", type=Path, default=_cache_dir(), metavar="DIR", help="default %(default)s"
+    )
 
 
 def messages(command: argparse.ArgumentParser) -> None:
@@ -123,6 +131,7 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         stages=tuple(words.stages),
         dockerfile=getattr(words, "dockerfile", None),
         cache=cache,
+        read_all=words.read_all,
         record=getattr(words, "record", None),
         access=Access(words.mirror, words.insecure, offline=words.offline, warn=warn),
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from assembler import oci
+from assembler.cache import Cache
+from assembler.documents import Documents
 from assembler.download import BlobReader
 from assembler.errors import SourceError
 from assembler.manifests import RemoteManifest
@@ -35,20 +37,24 @@ class RegistrySource:
         name: ImageName,
         platform: oci.Platform,
         client: RegistryClient,
+        documents: Documents | None = None,
         *,
         workers: int = WORKERS,
         on_bytes: Callable[[int, int], object] | None = None,
     ) -> None:
         self._name, self._client, self._workers = name, client, workers
+        self._documents = documents or Documents(client, Cache(None, print))
         self.on_bytes = on_bytes
         self._reading: set[threading.Event] = set()
         self.reference = str(name)
-        top = client.get_manifest(name)
+        top = self._documents.manifest(name)
         found = self._resolve(top, platform)
         self.index_digest = top.digest if top.is_index else None
         self.manifest = oci.Manifest.parse(found.raw, self.reference)
         self.digest: str | None = found.digest
-        self.config = client.get_blob(name, self.manifest.config, f"the config of {self.reference}")
+        self.config = self._documents.config(
+            name, self.manifest.config, f"the config of {self.reference}"
+        )
         config = oci.parse_object(self.config, f"the config of {self.reference}")
         self.diff_ids = oci.diff_ids(config, self.reference)
         if len(self.diff_ids) != len(self.manifest.layers):
@@ -70,7 +76,7 @@ class RegistrySource:
             if not found.is_index:
                 break
             entry = oci.choose_platform(found.raw, platform, self.reference)
-            found = self._client.get_manifest(self._name, entry.digest)
+            found = self._documents.manifest(self._name, entry.digest)
             if entry.size != len(found.raw):
                 raise SourceError(
                     f"the index of {self.reference} gives {entry.digest} {entry.size} bytes, "
