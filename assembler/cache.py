@@ -106,6 +106,12 @@ class Cache:
             if temporary is not None:
                 temporary.write_bytes(_seal(data) + b"\n" + data if sealed else data)
 
+    def remove(self, name: str) -> None:
+        """Forget what is kept under this name."""
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink()
+
     def add(self, name: str, file: Path) -> None:
         """Keep the finished file `file`, which lies in this cache's scratch folder, as `name`."""
         if self._folder is None or (self._folder / name).exists():

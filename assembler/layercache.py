@@ -28,26 +28,24 @@ _FORM = 1
 _KINDS = ("file", "dir", "symlink", "hardlink", "other")
 
 
-def dump(layer: Layer) -> bytes:
-    """Return the listing of a layer, without contents."""
+def document(layer: Layer) -> dict[str, Any]:
+    """Return the listing of a layer, without contents, as a JSON document."""
     members = [
         [m.name, _KINDS.index(m.kind), m.mode, m.uid, m.gid, m.size, m.link]
         + [[key, base64.b64encode(value).decode()] for key, value in m.xattrs]
         for m in layer.members
     ]
-    document = {"members": members, "whiteouts": layer.whiteouts, "opaque": layer.opaque}
-    return zstd.compress(json.dumps(document, separators=(",", ":")).encode(), level=3)
+    return {"members": members, "whiteouts": layer.whiteouts, "opaque": layer.opaque}
 
 
-def load(data: bytes) -> Layer:
-    """Return the layer whose listing `dump` made."""
-    document = json.loads(zstd.decompress(data))
+def from_document(listing: Mapping[str, Any]) -> Layer:
+    """Return the layer of which `document` made a document."""
     members = [
         Member(name, _KINDS[kind], mode, uid, gid, size, link,
                tuple((key, base64.b64decode(value)) for key, value in xattrs))
-        for name, kind, mode, uid, gid, size, link, *xattrs in document["members"]
+        for name, kind, mode, uid, gid, size, link, *xattrs in listing["members"]
     ]  # fmt: skip
-    return Layer(members, document["whiteouts"], document["opaque"])
+    return Layer(members, listing["whiteouts"], listing["opaque"])
 
 
 class LayerCache:
@@ -70,22 +68,28 @@ class LayerCache:
         if self._forget or (digest and self._cache.get(_pair(diff_id, digest)) is None):
             return None
         data = self._cache.get(f"{_folder(diff_id)}/listing-{_FORM}")
-        return load(data) if data else None
+        return from_document(json.loads(zstd.decompress(data))) if data else None
 
     def keep(self, diff_id: str, digest: str, layer: Layer) -> None:
         """Remember a layer that was read and verified to its end, in a blob of this digest."""
         folder = _folder(diff_id)
         self._cache.put(_pair(diff_id, digest), b"")
-        self._cache.put(f"{folder}/listing-{_FORM}", dump(layer))
-        if not layer.contents:
-            return
-        (spool,) = {content.path for content in layer.contents.values()}
-        index = {n: [c.offset, c.size, c.sha256] for n, c in sorted(layer.contents.items())}
-        data = json.dumps(index, separators=(",", ":")).encode()
-        name = hashlib.sha256(data).hexdigest()[:16]
-        # The index makes the pack known, so it comes last.
-        self._cache.add(f"{folder}/{name}.pack", spool)
-        self._cache.put(f"{folder}/{name}.index-{_FORM}", data)
+        listing = json.dumps(document(layer), separators=(",", ":")).encode()
+        self._cache.put(f"{folder}/listing-{_FORM}", zstd.compress(listing, level=3))
+        self.keep_contents(diff_id, layer.contents)
+
+    def keep_contents(self, diff_id: str, contents: Mapping[str, Content]) -> None:
+        """Remember bytes of the layer, which were verified."""
+        packs: dict[Path, dict[str, list[object]]] = {}
+        for name, content in sorted(contents.items()):
+            what = [content.offset, content.size, content.sha256]
+            packs.setdefault(content.path, {})[name] = what
+        for spool, index in packs.items():
+            data = json.dumps(index, separators=(",", ":")).encode()
+            name = f"{_folder(diff_id)}/{hashlib.sha256(data).hexdigest()[:16]}"
+            # The index makes the pack known, so it comes last.
+            self._cache.add(f"{name}.pack", spool)
+            self._cache.put(f"{name}.index-{_FORM}", data)
 
     def contents(self, diff_id: str, names: Iterable[str]) -> dict[str, Content]:
         """Return the bytes of those files of the layer that are at hand and undamaged."""

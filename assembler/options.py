@@ -27,5 +27,7 @@ class Options:
     dockerfile: Path | None = None
     cache: Path | None = None
     read_all: bool = False
+    make_index: bool = False
+    index: str | None = None
     record: Path | None = None
     access: Access = field(default_factory=Access)

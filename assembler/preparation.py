@@ -18,6 +18,7 @@ from assembler import (
     assembly,
     dockerfile,
     dpkg,
+    indexes,
     interrupts,
     oci,
     patches,
@@ -28,13 +29,17 @@ from assembler import (
     tree,
 )
 from assembler.cache import Cache
+from assembler.download import NoRanges
 from assembler.errors import AssemblerError, UsageError
 from assembler.layercache import LayerCache
 from assembler.options import Options
 from assembler.progress import Progress
+from assembler.reading import Reader
 from assembler.reference import Reference
+from assembler.seekindex import SeekIndex
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
+from assembler.spans import Stale
 from assembler.view import View
 
 _LAST_SECOND = 253402300799  # of the year 9999, the last that an image config can name
@@ -45,7 +50,7 @@ class Inputs:
     """What a run starts from: both images open, nothing of them read but manifest and config.
 
     template: Dockerfile.final, not filled in. tags: names for the result. scratch: a folder that
-    ends with the run. cache: what outlives it.
+    ends with the run. cache: what outlives it. indexable: all stages that the release may take.
     """
 
     options: Options
@@ -56,17 +61,19 @@ class Inputs:
     base: Source
     scratch: Path
     cache: Cache
+    indexable: list[stages.Stage]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is known once both images are read."""
+    """All that is known once both images are read. index: of the full one, if it was asked for."""
 
     inputs: Inputs
     full: View
     base: View
     base_blobs: BlobSource
     assembly: assembly.Assembly
+    index: SeekIndex | None
 
 
 @contextmanager
@@ -102,37 +109,65 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
         tags = options.tags or (f"tritonserver:{release}-{'-'.join(backends)}-cpu",)
         name = Reference.parse(options.base or releases.default_base(release))
         with access.open(name, options.platform) as base:
-            yield Inputs(options, recipe, template, tags, full, base, scratch, cache)
+            indexable = [s for s in stages.of_release(known, release) if not s.refuse]
+            yield Inputs(options, recipe, template, tags, full, base, scratch, cache, indexable)
 
 
 def prepare(inputs: Inputs, progress: Progress) -> Prepared:
     """Read both images, select and close over what is wanted. Raises AssemblerError."""
-    blobs, base, full = _read(inputs, progress)
-    made = assembly.assemble(inputs.recipe, full, base, inputs.scratch)
-    return Prepared(inputs, full, base, blobs, made)
+    index = indexes.find(inputs.options.index, inputs.full, inputs.cache)
+    try:
+        return _prepare(inputs, progress, index)
+    except (Stale, NoRanges) as error:
+        progress.warn(f"the index is not used: {error}; the layers are read instead")
+        if isinstance(error, Stale):
+            indexes.forget(inputs.full, inputs.cache)
+        return _prepare(inputs, progress, None)
 
 
-def _read(inputs: Inputs, progress: Progress) -> tuple[BlobSource, View, View]:
+def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Prepared:
+    options, scratch = inputs.options, inputs.scratch
+    forget = options.read_all or options.make_index
+    known = LayerCache(inputs.cache, _folder(scratch / "packs"), forget=forget)
+    reader = Reader(
+        inputs.full,
+        _folder(scratch / "full-files"),
+        known,
+        None if forget else index,
+        record=options.make_index,
+    )
+    blobs, base, full = _read(inputs, progress, reader, known)
+    made = assembly.assemble(inputs.recipe, full, base, scratch)
+    for view in (base, full):
+        for line in view.reading():
+            progress.say(line, level=1)
+    recorded = SeekIndex(reader.indexed) if options.make_index else None
+    if recorded is not None:
+        indexes.keep(recorded, inputs.full, inputs.cache)
+    return Prepared(inputs, full, base, blobs, made, recorded)
+
+
+def _read(
+    inputs: Inputs, progress: Progress, reader: Reader, known: LayerCache
+) -> tuple[BlobSource, View, View]:
     """Return the base, as blobs and as a view, and the full image's view; both read at once."""
-    scratch, access = inputs.scratch, inputs.options.access
-    known = LayerCache(inputs.cache, _folder(scratch / "packs"), forget=inputs.options.read_all)
+    scratch, options, recipe = inputs.scratch, inputs.options, inputs.recipe
+    access, record = options.access, options.make_index
 
     def read_base() -> tuple[BlobSource, View]:
         blobs = BlobSource(inputs.base, scratch / "base", inputs.cache)
-        return blobs, View(blobs, _folder(scratch / "base-files"), _base_likely, known)
+        folder = _folder(scratch / "base-files")
+        return blobs, View(blobs, _base_likely, Reader(blobs, folder, known))
 
-    likely = selection.likely(inputs.recipe.stages, inputs.recipe.keep)
+    wanted = inputs.indexable if record else recipe.stages
+    likely = selection.likely(wanted, recipe.keep, all_kept=record)
     progress.say(f"reading base {inputs.base.reference}")
     with ThreadPoolExecutor(1, "base") as pool:
         reading = pool.submit(read_base)
         try:
             with progress.reading(inputs.full.reference, sum(inputs.full.sizes)) as access.on_bytes:
-                full = View(inputs.full, _folder(scratch / "full-files"), likely, known)
-            blobs, base = reading.result()
-            for view in (base, full):
-                for line in view.reading():
-                    progress.say(line, level=1)
-            return blobs, base, full
+                full = View(inputs.full, likely, reader)
+            return (*reading.result(), full)
         except BaseException:
             # The pool waits for its thread, which must not wait for a slow network.
             inputs.base.close()

@@ -85,6 +85,12 @@ def access(command: argparse.ArgumentParser) -> None:
     add("--offline", action="store_true", help="use no network at all")
     cache(command)
     add("--no-cache", action="store_true", help="read and write no cache")
+    add("--index", action="store_true", help="make a seek index while every layer is read")
+    add(
+        "--index-from",
+        metavar="FILE",
+        help="fetch only what is wanted, as this seek index has it (made by assembler index)",
+    )
     add("--read-all", action="store_true", help="read every layer, whatever the cache knows")
 
 
@@ -132,6 +138,8 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         dockerfile=getattr(words, "dockerfile", None),
         cache=cache,
         read_all=words.read_all,
+        make_index=words.index,
+        index=words.index_from,
         record=getattr(words, "record", None),
         access=Access(words.mirror, words.insecure, offline=words.offline, warn=warn),
     )

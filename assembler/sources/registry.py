@@ -137,13 +137,19 @@ class RegistrySource:
         for cancelled in list(self._reading):
             cancelled.set()
 
+    def open_span(self, index: int, start: int, end: int) -> BinaryIO:
+        """Return bytes `start` to `end` of a layer's blob, unverified; see spans.Ranged."""
+        return cast(BinaryIO, self._blob(index, threading.Event(), (start, end)))
+
     # -- one layer --------------------------------------------------------------------------
 
     def _what(self, index: int) -> str:
         layer = self.manifest.layers[index]
         return f"layer {index + 1} of {self.reference} ({layer.digest[:19]}…)"
 
-    def _blob(self, index: int, cancelled: threading.Event) -> BlobReader:
+    def _blob(
+        self, index: int, cancelled: threading.Event, span: tuple[int, int] | None = None
+    ) -> BlobReader:
         def count(number: int) -> None:
             if self.on_bytes is not None:
                 self.on_bytes(index, number)
@@ -154,6 +160,7 @@ class RegistrySource:
             self._what(index),
             cancelled=cancelled,
             on_bytes=count,
+            span=span,
         )
 
     # -- threads ----------------------------------------------------------------------------
