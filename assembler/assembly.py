@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assembler import dpkg, elf, layerfile, patches, releases, users, wheels
+from assembler import dpkg, elf, patches, releases, stagecache, users, wheels
 from assembler.cache import Cache
 from assembler.closure import Closure
 from assembler.errors import SelectionError
@@ -168,14 +168,15 @@ def write_layers(
     mtime: int,
     folder: Path,
     done: Callable[[Made, LayerBlob], None],
+    cache: Cache,
     *,
     compress: bool,
 ) -> list[LayerBlob]:
-    """Write each stage's layer into `folder`, two at a time; return them in layer order."""
+    """Return each stage's layer, in layer order: gzip in `folder`, or tars made when read."""
     with ThreadPoolExecutor(2) as pool:
 
         def one(made: Made) -> LayerBlob:
-            blob = layerfile.write(made.nodes, mtime, folder, compress=compress)
+            blob = stagecache.layer(made.nodes, mtime, folder, cache, compress=compress)
             done(made, blob)
             return blob
 

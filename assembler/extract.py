@@ -5,48 +5,58 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from assembler import assembly, dockerfile, imageconfig, interrupts, oci, record
+from assembler import assembly, dockerfile, imageconfig, interrupts, oci, record, results
 from assembler.destinations import Image
 from assembler.destinations.files import check_output, made_beside
-from assembler.destinations.opening import check_push, check_tags, open_destination, open_pushing
+from assembler.destinations.opening import (
+    Destination,
+    check_push,
+    check_tags,
+    open_destination,
+    open_pushing,
+)
 from assembler.oci import LayerBlob
 from assembler.options import Options
-from assembler.preparation import Prepared, prepare
+from assembler.preparation import Inputs, Prepared, opened, prepare
 from assembler.progress import Progress
+from assembler.results import Finished
 
 
 @dataclass(frozen=True)
 class Result:
-    """image: what was made. tags: familiar names. stages: name, digest, bytes, files of each.
+    """finished: what was made. tags: familiar names. bytes_read: of images, from anywhere.
 
     pushed: names in registries.
     """
 
-    image: Image
+    finished: Finished
     tags: tuple[str, ...]
     pushed: tuple[str, ...]
-    stages: list[dict[str, Any]]
-    base_size: int
-    full_size: int
     bytes_read: int
     seconds: float
-    dropped: dict[str, tuple[int, int]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image's files, the base's included."""
+        stages = self.finished.stages
+        return self.finished.base_size + sum(int(stage["size"]) for stage in stages)
 
     def json(self) -> oci.Json:
         """Return the machine-readable result (design.md, "Commands")."""
-        pushed = [{"reference": name, "digest": self.image.digest} for name in self.pushed]
+        image = self.finished.image
+        pushed = [{"reference": name, "digest": image.digest} for name in self.pushed]
         return {
             "image": {
-                "id": self.image.id,
-                "digest": self.image.digest,
+                "id": image.id,
+                "digest": image.digest,
                 "tags": list(self.tags),
-                "size": self.base_size + sum(stage["size"] for stage in self.stages),
+                "size": self.size,
             },
-            "stages": self.stages,
+            "stages": self.finished.stages,
             "bytes_read": self.bytes_read,
             "seconds": round(self.seconds, 3),
         } | ({"pushed": pushed} if pushed else {})
@@ -63,33 +73,39 @@ def extract(options: Options, progress: Progress) -> Result:
     assert destination is not None
     if options.record is not None:
         check_output(options.record, over=True)
-    with prepare(options, progress) as ready:
-        image, reports, document = _image(options, progress, ready)
-        tags, pushed = ready.tags if is_local else (), tuple(map(str, pushes))
+    with opened(options, progress) as inputs:
+        finished = _known(inputs, destination, progress) or _made(inputs, progress)
+        image = finished.image
+        tags, pushed = inputs.tags if is_local else (), tuple(map(str, pushes))
         progress.say(f"delivering {', '.join((*tags, *pushed))}", level=1)
-        text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        with _record_at(options.record, text):
+        with _record_at(options.record, _record_text(image)):
             destination.deliver(image, tags)
             interrupts.finish()
         # `inspect` finds it there.
-        ready.cache.put(f"records/{image.id.removeprefix('sha256:')}.json", text.encode())
-        return Result(
-            image,
-            tags,
-            pushed,
-            reports,
-            ready.base.size,
-            ready.full.size,
-            options.access.bytes_read,
-            progress.seconds,
-            ready.assembly.dropped,
-        )
+        name = f"records/{image.id.removeprefix('sha256:')}.json"
+        inputs.cache.put(name, _record_text(image).encode(), sealed=False)
+        results.keep(inputs, finished)
+        inputs.cache.prune()
+        return Result(finished, tags, pushed, options.access.bytes_read, progress.seconds)
 
 
-def _image(
-    options: Options, progress: Progress, ready: Prepared
-) -> tuple[Image, list[dict[str, Any]], dict[str, Any]]:
-    """Return the image with its layers on disk, the report of each stage, and the record."""
+def _known(inputs: Inputs, destination: Destination, progress: Progress) -> Finished | None:
+    """Return what an earlier run made of the same inputs, if it can be delivered as it is."""
+    found = results.find(inputs)
+    if found is None or destination.has(found.image):
+        if found is not None:
+            progress.say("nothing has changed since it was made and loaded")
+        return found
+    image = results.with_layers(found.image, inputs.cache, inputs.scratch / "known")
+    if image is None:
+        return None
+    progress.say("nothing has changed since it was made: taken from the cache")
+    return replace(found, image=image)
+
+
+def _made(inputs: Inputs, progress: Progress) -> Finished:
+    """Return the image made anew, with its layers."""
+    ready = prepare(inputs, progress)
     reports: dict[str, dict[str, Any]] = {}
 
     def report(stage: assembly.Made, blob: LayerBlob) -> None:
@@ -102,41 +118,52 @@ def _image(
         }
         progress.say(f"layer {stage.stage.name}: {len(stage.nodes)} paths", level=1)
 
-    made, recipe, base = ready.assembly, ready.recipe, ready.base_blobs
+    made, recipe, base, options = ready.assembly, inputs.recipe, ready.base_blobs, inputs.options
     # The Engine would have to inflate again what is compressed here.
-    compress = options.output is not None or bool(options.push)
     layers = assembly.write_layers(
-        made, recipe.mtime, ready.scratch / "layers", report, compress=compress
-    )
+        made, recipe.mtime, inputs.scratch / "layers", report, inputs.cache,
+        compress=options.compresses,
+    )  # fmt: skip
     names = [stage.stage.name for stage in made.stages]
     context = {f"layers/{n}.tar": layer for n, layer in zip(names, layers, strict=True)}
     text = dockerfile.fill(
-        ready.template,
+        inputs.template,
         context,
         imageconfig.environment(recipe, ready.full, made),
         imageconfig.labels(recipe, ready.full),
     )
-    facts = {
-        "release": recipe.release,
-        "numpy": made.numpy,
-        "patches": made.patches,
-        "packages": made.packages,
-    }
-    nodes = (node for stage in made.stages for node in stage.nodes)
-    document = record.document(nodes, ready.full.source, base, facts)
     direct = options.builder == "direct"
     image = Image(
         imageconfig.config(text, ready.base, layers, made, recipe) if direct else base.config,
         (*base.layers, *layers),
         options.platform,
         imageconfig.manifest_annotations(ready.full.source, base, recipe),
-        (record.artifact(document),),
+        (record.artifact(_document(ready)),),
     )
     if not direct:
         from assembler.builder import build
 
-        image = build(image, base, text, context, ready.scratch)
-    return image, [reports[name] for name in names], document
+        image = build(image, base, text, context, inputs.scratch)
+    return Finished(
+        image, [reports[name] for name in names], ready.base.size, ready.full.size, made.dropped
+    )
+
+
+def _document(ready: Prepared) -> dict[str, Any]:
+    made = ready.assembly
+    facts = {
+        "release": ready.inputs.recipe.release,
+        "numpy": made.numpy,
+        "patches": made.patches,
+        "packages": made.packages,
+    }
+    nodes = (node for stage in made.stages for node in stage.nodes)
+    return record.document(nodes, ready.full.source, ready.base_blobs, facts)
+
+
+def _record_text(image: Image) -> str:
+    document = json.loads(image.artifacts[0].data)
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 @contextmanager

@@ -27,8 +27,16 @@ class Options:
     stages: tuple[Path, ...] = ()
     dockerfile: Path | None = None
     cache: Path | None = None
+    read_all: bool = False
+    make_index: bool = False
+    index: str | None = None
     record: Path | None = None
     access: Access = field(default_factory=Access)
+
+    @property
+    def compresses(self) -> bool:
+        """Whether layers are made as gzip; the Engine would have to inflate them again."""
+        return self.output is not None or bool(self.push)
 
     def default_tag(self, release: str) -> str:
         """Return the name of the result where none is given."""

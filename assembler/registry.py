@@ -166,11 +166,13 @@ class RegistryClient:
         *,
         cancelled: threading.Event | None = None,
         on_bytes: Callable[[int], object] | None = None,
+        span: tuple[int, int] | None = None,
     ) -> BlobReader:
         """Return a stream of the blob that survives broken connections; it is not yet verified.
 
         what: names the blob in errors. cancelled: ends every wait when set. on_bytes: told of
-        each piece handed out. Nothing is sent before the first read.
+        each piece handed out. span: only these bytes (see BlobReader). Nothing is sent before the
+        first read.
         """
         path = f"blobs/{descriptor.digest}"
         with self._lock:
@@ -192,6 +194,7 @@ class RegistryClient:
             cancelled=cancelled,
             on_bytes=on_bytes,
             on_read=self._count,
+            span=span,
         )
 
     def tags(self, name: ImageName) -> list[str]:

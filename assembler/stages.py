@@ -229,6 +229,13 @@ def load(folders: list[Path]) -> list[Stage]:
     return sorted(stages, key=lambda stage: (stage.order, stage.name))
 
 
+def of_release(stages: list[Stage], release: str | None) -> list[Stage]:
+    """Return the stages that are for this release; all where it is no year and month."""
+    if not release or not re.fullmatch(r"\d\d\.\d\d", release):
+        return stages
+    return [s for s in stages if s.releases.contains(Version(release), prereleases=True)]
+
+
 def choose(
     stages: list[Stage], backends: list[str], release: str | None, keep: list[str]
 ) -> list[Stage]:
@@ -238,8 +245,7 @@ def choose(
     keep: names whose `[[drop]]` rules are left out.
     Raises UsageError for a backend or a name to keep that no stage knows.
     """
-    if release and re.fullmatch(r"\d\d\.\d\d", release):
-        stages = [s for s in stages if s.releases.contains(Version(release), prereleases=True)]
+    stages = of_release(stages, release)
     known = {stage.backend: stage for stage in stages if stage.backend}
     problems = []
     for backend in backends:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from isal import igzip_lib
 
 from assembler.errors import VerificationError
+from assembler.seekpoints import Recorder
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -113,6 +114,14 @@ class InflatingReader(Readable):
         self._factory = _inflater(self._input)
         self._stream: Any = self._factory() if self._factory else None
 
+    def record(self) -> Recorder | None:
+        """Note seek points, from before the first read on; None where it is not gzip."""
+        if not self._input.startswith(GZIP):
+            return None
+        recorder = Recorder()
+        self._stream, self._factory = recorder, lambda: recorder
+        return recorder
+
     def read(self, size: int = -1) -> bytes:
         if size is None or size < 0:
             return b"".join(iter(lambda: self.read(CHUNK), b""))
@@ -170,11 +179,15 @@ class LayerStream(Readable):
     ) -> None:
         self.what = what
         self._blob = VerifiedReader(raw, what, digest, size)
-        plain = InflatingReader(self._blob, what)
-        self._tar = VerifiedReader(plain, f"{what}, uncompressed,", diff_id, None)  # type: ignore[arg-type]
+        self._plain = InflatingReader(self._blob, what)
+        self._tar = VerifiedReader(self._plain, f"{what}, uncompressed,", diff_id, None)  # type: ignore[arg-type]
 
     def read(self, size: int = -1) -> bytes:
         return self._tar.read(size)
+
+    def record(self) -> Recorder | None:
+        """Note seek points while it is read; see InflatingReader.record."""
+        return self._plain.record()
 
     def finish(self) -> None:
         """Read to the very end, where digests are checked (go-containerregistry, mutate.go)."""
@@ -206,7 +219,7 @@ class Forward:
     full image. (tarfile's own stream mode copies all of it.)
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO | LayerStream) -> None:
         self._stream = stream
         self._block, self._at = b"", 0
         self._before = 0  # bytes that came before the block

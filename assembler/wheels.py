@@ -133,7 +133,7 @@ def fetch(
         if done.returncode != 0 or not found:
             raise SelectionError(_why(done.stderr, name, version, where, offline))
         wheel = found[0].replace(folder / found[0].name)
-    cache.put(f"wheels/{wheel.name}", wheel.read_bytes())
+    cache.put(f"wheels/{wheel.name}", wheel.read_bytes(), sealed=False)
     return wheel
 
 

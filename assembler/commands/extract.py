@@ -78,20 +78,20 @@ def _table(result: Result, progress: Progress) -> None:
     for name, side in (("stage", "left"), ("files", "right"), ("size", "right"),
                        ("compressed", "right"), ("layer", "left")):  # fmt: skip
         table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for stage in result.stages:
+    for stage in result.finished.stages:
         table.add_row(
             stage["name"], str(stage["files"]), size(stage["size"]), size(stage["compressed"]),
             stage["digest"][7:19],
         )  # fmt: skip
     console = Console(stderr=True, highlight=False)
     console.print(table)
-    added = sum(stage["size"] for stage in result.stages)
+    base, image = result.finished.base_size, result.finished.image
     for line in (
         f"image   {', '.join((*result.tags, *result.pushed))}",
-        f"id      {result.image.id}",
-        f"digest  {result.image.digest}",
-        f"size    {size(result.base_size + added)}: base {size(result.base_size)} + {size(added)}; "
-        f"the full image has {size(result.full_size)}",
+        f"id      {image.id}",
+        f"digest  {image.digest}",
+        f"size    {size(result.size)}: base {size(base)} + {size(result.size - base)}; "
+        f"the full image has {size(result.finished.full_size)}",
         f"took    {progress.seconds:.1f} s, {size(result.bytes_read)} read",
     ):
         console.print(line, markup=False, soft_wrap=True)

@@ -85,8 +85,22 @@ def access(command: argparse.ArgumentParser) -> None:
         help="a registry that speaks plain HTTP, beside those on loopback; repeatable",
     )
     add("--offline", action="store_true", help="use no network at all")
-    add("--cache-dir", type=Path, default=_cache_dir(), metavar="DIR", help="%(default)s")
+    cache(command)
     add("--no-cache", action="store_true", help="read and write no cache")
+    add("--index", action="store_true", help="make a seek index while every layer is read")
+    add(
+        "--index-from",
+        metavar="FILE",
+        help="fetch only what is wanted, as this seek index has it (made by assembler index)",
+    )
+    add("--read-all", action="store_true", help="read every layer, whatever the cache knows")
+
+
+def cache(command: argparse.ArgumentParser) -> None:
+    """Add what says where the cache is."""
+    command.add_argument(
+        "--cache-dir", type=Path, default=_cache_dir(), metavar="DIR", help="default %(default)s"
+    )
 
 
 def messages(command: argparse.ArgumentParser) -> None:
@@ -130,6 +144,9 @@ def options(
         stages=tuple(words.stages),
         dockerfile=getattr(words, "dockerfile", None),
         cache=cache,
+        read_all=words.read_all,
+        make_index=words.index,
+        index=words.index_from,
         record=getattr(words, "record", None),
         access=reach(words, warn, leave_out),
     )

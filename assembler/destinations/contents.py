@@ -15,6 +15,7 @@ from pathlib import Path
 from assembler import oci
 from assembler.destinations import Image
 from assembler.errors import DestinationError
+from assembler.oci import LayerBlob
 from assembler.reference import ImageName
 from assembler.streams import CHUNK
 
@@ -42,7 +43,7 @@ def layout(image: Image, tags: Sequence[str], *, list_artifacts: bool) -> dict[s
     blobs: dict[str, Content] = {
         image.digest: image.manifest,
         image.id: image.config,
-        **{layer.descriptor.digest: layer.path for layer in image.layers},
+        **{layer.descriptor.digest: _content(layer) for layer in image.layers},
     }
     target = oci.Descriptor(oci.OCI_MANIFEST, image.digest, len(image.manifest)).json()
     target["platform"] = {
@@ -67,6 +68,13 @@ def layout(image: Image, tags: Sequence[str], *, list_artifacts: bool) -> dict[s
         "index.json": oci.canonical(index),
         **{blob_path(digest): blobs[digest] for digest in sorted(blobs)},
     }
+
+
+def _content(layer: LayerBlob) -> Content:
+    if layer.path is not None:
+        return layer.path
+    assert layer.make is not None
+    return layer.descriptor.size, layer.make()
 
 
 def docker_manifest(config: str, tags: Sequence[str], layers: Sequence[str]) -> bytes:

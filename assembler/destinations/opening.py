@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 class Destination(Protocol):
     """Takes a whole image; DestinationError, and then everything is as it was."""
 
+    def has(self, image: Image) -> bool:
+        """Tell whether `deliver` needs no layer's bytes, since the image is there."""
+        ...
+
     def deliver(self, image: Image, tags: Sequence[str]) -> None:
         """Deliver `image` under these names."""
         ...
@@ -35,6 +39,10 @@ class Several:
 
     def __init__(self, destinations: Sequence[Destination]) -> None:
         self._destinations = destinations
+
+    def has(self, image: Image) -> bool:
+        """Tell whether all of them have it."""
+        return all(destination.has(image) for destination in self._destinations)
 
     def deliver(self, image: Image, tags: Sequence[str]) -> None:
         """Deliver to each."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import BinaryIO
 
 from assembler import oci, parallel
@@ -43,6 +42,21 @@ class RegistryDestination:
         for name in names:
             self._uploader.check(name)
 
+    def has(self, image: Image) -> bool:
+        """Tell whether all of its blobs are where they are to be."""
+        config = oci.Descriptor(oci.OCI_CONFIG, image.id, len(image.config))
+        blobs = [config, *(layer.descriptor for layer in image.layers)]
+        pairs = [(name, blob) for name in self._names for blob in blobs]
+        return all(
+            parallel.each(
+                pairs,
+                lambda pair: self._uploader.has(*pair),
+                workers=WORKERS,
+                cancelled=self._cancelled,
+                interrupt=self._client.interrupt,
+            )
+        )
+
     def deliver(self, image: Image, tags: Sequence[str]) -> None:  # noqa: ARG002
         """Push the image; `tags` are names for elsewhere. Raises RegistryError."""
         for number, name in enumerate(self._names):
@@ -61,8 +75,7 @@ class RegistryDestination:
     def _blobs(self, image: Image, name: ImageName, pushed: Sequence[ImageName]) -> None:
         config = oci.Descriptor(oci.OCI_CONFIG, image.id, len(image.config))
         opens: dict[str, tuple[oci.Descriptor, Callable[[], BinaryIO]]] = {
-            layer.descriptor.digest: (layer.descriptor, _opening(layer.path))
-            for layer in image.layers
+            layer.descriptor.digest: (layer.descriptor, layer.open) for layer in image.layers
         }
         opens[image.id] = config, lambda: io.BytesIO(image.config)
         places = [*self._base(image), *pushed]
@@ -96,7 +109,3 @@ class RegistryDestination:
         if reference.name is None or not reference.is_remote:
             return ()
         return self._client.places(reference.name)
-
-
-def _opening(path: Path) -> Callable[[], BinaryIO]:
-    return lambda: path.open("rb")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assembler.cache import Cache
 from assembler.errors import SourceError
 from assembler.oci import Platform
 from assembler.reference import Reference
@@ -21,7 +22,7 @@ class Access:
     """How a run reaches images: mirrors, plain-HTTP registries, whether it may use the network.
 
     bytes_read: of layers and documents, from wherever. on_bytes: told of each piece as it comes,
-    by several threads; may be set at any time.
+    by several threads; may be set at any time. cache: remembers manifests and configs.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Access:
         self._mirrors = tuple(Mirror.parse(text) for text in mirrors)
         self._insecure, self._ca, self._warn = tuple(insecure), ca, warn
         self._client: RegistryClient | None = None
+        self.cache = Cache(None, warn)
         self._lock = threading.Lock()
         self._local_bytes = 0
 
@@ -94,11 +96,13 @@ class Access:
                 "source, like docker-daemon:NAME, docker-archive:FILE or oci:DIR"
             )
         if reference.transport == "docker":
+            from assembler.documents import Documents
             from assembler.sources.registry import RegistrySource
 
             assert reference.name is not None
+            documents = Documents(self.client, self.cache, offline=self.offline)
             return RegistrySource(
-                reference.name, platform, self.client, on_bytes=self._count_remote
+                reference.name, platform, self.client, documents, on_bytes=self._count_remote
             )
         if reference.transport == "docker-daemon":
             from assembler.sources.engine import open_engine

@@ -7,12 +7,15 @@ import json
 import struct
 import tarfile
 from collections.abc import Callable, Collection
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 from assembler import oci
 from assembler.layers import Content, Spool, read_layer
+from assembler.reading import Reader
 from assembler.streams import LayerStream
 from assembler.tree import Tree
+from assembler.view import View
 
 
 def reg(name: str, data: bytes | str = b"", mode: int = 0o644, **pax: str) -> Any:
@@ -63,6 +66,11 @@ def tar(*entries: Any, form: int = tarfile.PAX_FORMAT) -> bytes:
     return out.getvalue()
 
 
+def view(source: MemorySource, folder: Path, likely: Callable[[str], bool]) -> View:
+    """Return the view of a source; `folder` holds contents."""
+    return View(source, likely, Reader(source, folder))
+
+
 class MemorySource:
     """A `Source` of layers given as tar bytes."""
 
@@ -72,6 +80,7 @@ class MemorySource:
         self.digest = None
         self.diff_ids = tuple(oci.sha256(layer) for layer in layers)
         self.sizes = tuple(len(layer) for layer in layers)
+        self.digests = (None,) * len(layers)
         document = {
             "os": "linux",
             "architecture": "amd64",
@@ -83,12 +92,12 @@ class MemorySource:
         self.config = json.dumps(document).encode()
         self.reads: list[int] = []
 
-    def read(self, indices: Collection[int], visit: Callable[[BinaryIO], Any]) -> dict[int, Any]:
+    def read(self, indices: Collection[int], visit: Callable[[LayerStream], Any]) -> dict[int, Any]:
         found = {}
         for index in indices:
             self.reads.append(index)
             stream = LayerStream(io.BytesIO(self.layers[index]), f"layer {index + 1}")
-            found[index] = visit(stream)  # type: ignore[arg-type]
+            found[index] = visit(stream)
             stream.finish()
         return found
 

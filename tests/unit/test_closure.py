@@ -11,8 +11,7 @@ from assembler import assembly, stages
 from assembler.cache import Cache
 from assembler.errors import SelectionError
 from assembler.rootfs import RootFS
-from assembler.view import View
-from tests.unit.building import MemorySource, elf, reg, sym, tar
+from tests.unit.building import MemorySource, elf, reg, sym, tar, view
 
 LIB = "usr/lib/x86_64-linux-gnu"
 LOADER = "/lib64/ld-linux-x86-64.so.2"
@@ -67,8 +66,8 @@ def make(
     )
     return assembly.assemble(
         recipe,
-        View(full_, tmp_path / "f", lambda _: False),
-        View(base_, tmp_path / "b", lambda _: False),
+        view(full_, tmp_path / "f", lambda _: False),
+        view(base_, tmp_path / "b", lambda _: False),
         tmp_path,
     )
 
