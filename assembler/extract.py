@@ -12,7 +12,13 @@ from typing import Any
 from assembler import assembly, dockerfile, imageconfig, interrupts, oci, record, results
 from assembler.destinations import Image
 from assembler.destinations.files import check_output, made_beside
-from assembler.destinations.opening import Destination, check_tags, open_destination
+from assembler.destinations.opening import (
+    Destination,
+    check_push,
+    check_tags,
+    open_destination,
+    open_pushing,
+)
 from assembler.oci import LayerBlob
 from assembler.options import Options
 from assembler.preparation import Inputs, Prepared, opened, prepare
@@ -22,10 +28,14 @@ from assembler.results import Finished
 
 @dataclass(frozen=True)
 class Result:
-    """finished: what was made. tags: familiar names. bytes_read: of images, from anywhere."""
+    """finished: what was made. tags: familiar names. pushed: names in registries.
+
+    bytes_read: of images, from anywhere.
+    """
 
     finished: Finished
     tags: tuple[str, ...]
+    pushed: tuple[str, ...]
     bytes_read: int
     seconds: float
 
@@ -38,6 +48,7 @@ class Result:
     def json(self) -> oci.Json:
         """Return the machine-readable result (design.md, "Commands")."""
         image = self.finished.image
+        pushed = [{"reference": name, "digest": image.digest} for name in self.pushed]
         return {
             "image": {
                 "id": image.id,
@@ -48,28 +59,34 @@ class Result:
             "stages": self.finished.stages,
             "bytes_read": self.bytes_read,
             "seconds": round(self.seconds, 3),
-        }
+        } | ({"pushed": pushed} if pushed else {})
 
 
 def extract(options: Options, progress: Progress) -> Result:
     """Make the slim image and deliver it. Raises AssemblerError; then nothing was delivered."""
     check_tags(options.tags)
-    destination = open_destination(options.output)
+    pushes = check_push(options.push, offline=options.access.offline)
+    # What is pushed and has no other name or place asked for is not wanted here as well.
+    is_local = bool(not pushes or options.output or options.tags)
+    local = open_destination(options.output) if is_local else None
+    destination = open_pushing(pushes, options.access.client, local) if pushes else local
+    assert destination is not None
     if options.record is not None:
         check_output(options.record, over=True)
     with opened(options, progress) as inputs:
         finished = _known(inputs, destination, progress) or _made(inputs, progress)
         image = finished.image
-        progress.say(f"delivering {', '.join(inputs.tags)}", level=1)
+        tags, pushed = inputs.tags if is_local else (), tuple(map(str, pushes))
+        progress.say(f"delivering {', '.join((*tags, *pushed))}", level=1)
         with _record_at(options.record, _record_text(image)):
-            destination.deliver(image, inputs.tags)
+            destination.deliver(image, tags)
             interrupts.finish()
         # `inspect` finds it there.
         name = f"records/{image.id.removeprefix('sha256:')}.json"
         inputs.cache.put(name, _record_text(image).encode(), sealed=False)
         results.keep(inputs, finished)
         inputs.cache.prune()
-        return Result(finished, inputs.tags, options.access.bytes_read, progress.seconds)
+        return Result(finished, tags, pushed, options.access.bytes_read, progress.seconds)
 
 
 def _known(inputs: Inputs, destination: Destination, progress: Progress) -> Finished | None:
@@ -105,7 +122,7 @@ def _made(inputs: Inputs, progress: Progress) -> Finished:
     # The Engine would have to inflate again what is compressed here.
     layers = assembly.write_layers(
         made, recipe.mtime, inputs.scratch / "layers", report, inputs.cache,
-        compress=options.output is not None,
+        compress=options.compress,
     )  # fmt: skip
     names = [stage.stage.name for stage in made.stages]
     context = {f"layers/{n}.tar": layer for n, layer in zip(names, layers, strict=True)}

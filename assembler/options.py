@@ -19,6 +19,7 @@ class Options:
     base: str | None = None
     tags: tuple[str, ...] = ()
     output: Path | None = None
+    push: tuple[str, ...] = ()
     numpy: str | None = None
     platform: oci.Platform = field(default_factory=lambda: oci.Platform("linux", "amd64"))
     builder: str = "direct"
@@ -31,3 +32,12 @@ class Options:
     index: str | None = None
     record: Path | None = None
     access: Access = field(default_factory=Access)
+
+    @property
+    def compress(self) -> bool:
+        """Whether layers are gzip: the Engine alone would have to inflate them again."""
+        return self.output is not None or bool(self.push)
+
+    def default_tag(self, release: str) -> str:
+        """Return the name of the result where none is given."""
+        return f"tritonserver:{release}-{'-'.join(dict.fromkeys(self.backends))}-cpu"

@@ -106,7 +106,7 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
             access.offline,
             epoch if epoch is not None else _created(full),
         )
-        tags = options.tags or (f"tritonserver:{release}-{'-'.join(backends)}-cpu",)
+        tags = options.tags or (options.default_tag(release),)
         name = Reference.parse(options.base or releases.default_base(release))
         with access.open(name, options.platform) as base:
             indexable = [s for s in stages.of_release(known, release) if not s.refuse]

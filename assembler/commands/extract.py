@@ -51,6 +51,14 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         help="write an archive (FILE.tar) or an OCI layout (DIR), not into the Engine",
     )
     add(
+        "--push",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="send it to a registry, with its record; repeatable. Without --tag and --output, "
+        "nothing goes into the Engine",
+    )
+    add(
         "--builder",
         choices=("direct", "engine"),
         default="direct",
@@ -79,7 +87,7 @@ def _table(result: Result, progress: Progress) -> None:
     console.print(table)
     base, image = result.finished.base_size, result.finished.image
     for line in (
-        f"image   {', '.join(result.tags)}",
+        f"image   {', '.join((*result.tags, *result.pushed))}",
         f"id      {image.id}",
         f"digest  {image.digest}",
         f"size    {size(result.size)}: base {size(base)} + {size(result.size - base)}; "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assembler.options import Options
+    from assembler.sources.opening import Access
 
 
 def _cache_dir() -> Path:
@@ -73,7 +74,8 @@ def access(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FROM=TO",
-        help="read FROM at TO, like nvcr.io=registry.local:5000/ngc; repeatable",
+        help="read FROM at TO, like nvcr.io=registry.local:5000/ngc; repeatable: tried in order, "
+        "before those of the config file (~/.config/assembler/config.toml)",
     )
     add(
         "--insecure",
@@ -108,12 +110,16 @@ def messages(command: argparse.ArgumentParser) -> None:
     command.add_argument("-v", "--verbose", action="store_true", help="say more")
 
 
-def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
-    """Return what `words` ask for; UsageError where they make no sense."""
+def options(
+    words: argparse.Namespace, warn: Callable[[str], None], *, leave_out: str = ""
+) -> Options:
+    """Return what `words` ask for; UsageError where they make no sense.
+
+    leave_out: a mirror that is not to be read from, since it is being written.
+    """
     from assembler.errors import UsageError
     from assembler.oci import Platform
     from assembler.options import Options
-    from assembler.sources.opening import Access
     from assembler.wheels import check_version
 
     try:
@@ -130,6 +136,7 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         base=words.base,
         tags=tuple(getattr(words, "tag", ())),
         output=getattr(words, "output", None),
+        push=tuple(getattr(words, "push", ())),
         numpy=words.numpy,
         platform=platform_,
         builder=getattr(words, "builder", "direct"),
@@ -141,5 +148,23 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         make_index=words.index,
         index=words.index_from,
         record=getattr(words, "record", None),
-        access=Access(words.mirror, words.insecure, offline=words.offline, warn=warn),
+        access=reach(words, warn, leave_out),
+    )
+
+
+def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str = "") -> Access:
+    """Return how images are reached: as `words` say, then as the config file does."""
+    from assembler import settings
+    from assembler.sources.opening import Access
+
+    known = settings.load()
+    mirrors = [*words.mirror, *known.mirrors]
+    if leave_out:
+        mirrors = [each for each in mirrors if each.partition("=")[2].rstrip("/") != leave_out]
+    return Access(
+        mirrors,
+        [*words.insecure, *known.insecure],
+        offline=words.offline,
+        ca=known.ca,
+        warn=warn,
     )

@@ -22,8 +22,6 @@ from assembler.streams import CHUNK
 # What a file holds: bytes, a file on disk, or its size with pieces that come when asked for.
 Content = bytes | Path | tuple[int, Iterable[bytes]]
 
-_EMPTY = b"{}"
-
 
 def names_of(tags: Sequence[str]) -> list[ImageName]:
     """Return the names that `tags` are; UsageError for one that is none."""
@@ -59,23 +57,9 @@ def layout(image: Image, tags: Sequence[str], *, list_artifacts: bool) -> dict[s
     }
     entries = [target | {"annotations": _annotations(name)} for name in names_of(tags)] or [target]
     for artifact in image.artifacts:
-        data = oci.Descriptor(artifact.media_type, oci.sha256(artifact.data), len(artifact.data))
-        manifest = oci.canonical(
-            {
-                "schemaVersion": 2,
-                "mediaType": oci.OCI_MANIFEST,
-                "artifactType": artifact.artifact_type,
-                "config": oci.Descriptor(oci.OCI_EMPTY, oci.sha256(_EMPTY), len(_EMPTY)).json(),
-                "layers": [data.json()],
-                "subject": {key: target[key] for key in ("mediaType", "digest", "size")},
-            }
-        )
+        manifest = artifact.manifest(oci.Descriptor.parse(target, "the image"))
         described = oci.Descriptor(oci.OCI_MANIFEST, oci.sha256(manifest), len(manifest))
-        blobs |= {
-            described.digest: manifest,
-            data.digest: artifact.data,
-            oci.sha256(_EMPTY): _EMPTY,
-        }
+        blobs |= artifact.blobs | {described.digest: manifest}
         if list_artifacts:
             entries.append(described.json() | {"artifactType": artifact.artifact_type})
     index = {"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": entries}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assembler.cache import Cache
@@ -30,15 +31,19 @@ class Access:
         insecure: Sequence[str] = (),
         *,
         offline: bool = False,
+        ca: Path | None = None,
         warn: Callable[[str], None] = print,
     ) -> None:
-        """mirrors: texts like FROM=TO; UsageError for one that is not of that form."""
+        """mirrors: texts like FROM=TO; UsageError for one that is not of that form.
+
+        ca: a file of certificates to trust beside the usual ones.
+        """
         from assembler.mirrors import Mirror
 
         self.offline = offline
         self.on_bytes: Callable[[int], object] | None = None
         self._mirrors = tuple(Mirror.parse(text) for text in mirrors)
-        self._insecure, self._warn = tuple(insecure), warn
+        self._insecure, self._ca, self._warn = tuple(insecure), ca, warn
         self._client: RegistryClient | None = None
         self.cache = Cache(None, warn)
         self._lock = threading.Lock()
@@ -48,12 +53,14 @@ class Access:
     def client(self) -> RegistryClient:
         """The one registry client of the run."""
         if self._client is None:
+            from assembler.connections import Connections
             from assembler.registry import RegistryClient
 
             self._client = RegistryClient(
                 mirrors=self._mirrors,
                 insecure=self._insecure,
                 offline=self.offline,
+                connections=Connections(ca=self._ca),
                 warn=self._warn,
             )
         return self._client

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
-from assembler import oci
+from assembler import oci, parallel
 from assembler.cache import Cache
 from assembler.documents import Documents
 from assembler.download import BlobReader
@@ -169,27 +168,16 @@ class RegistrySource:
         self, indices: list[int], work: Callable[[int, threading.Event], T]
     ) -> dict[int, T]:
         """Do `work` for each index; the first failure, or Ctrl-C, ends the others at once."""
-        results: dict[int, T] = {}
-        if not indices:
-            return results
         cancelled = threading.Event()
         self._reading.add(cancelled)
-        futures: dict[Future[T], int] = {}
-        with ThreadPoolExecutor(min(self._workers, len(indices)), "layer") as pool:
-            try:
-                for index in indices:
-                    futures[pool.submit(work, index, cancelled)] = index
-                for future in as_completed(futures):
-                    results[futures[future]] = future.result()
-            except BaseException:
-                cancelled.set()
-                for future in futures:
-                    future.cancel()
-                # A thread that waits for a byte would wait for its time-out, and we for it; one
-                # that was just about to connect is caught the next time round.
-                while wait(futures, timeout=0.1).not_done:
-                    self._client.interrupt()
-                raise
-            finally:
-                self._reading.discard(cancelled)
-        return results
+        try:
+            found = parallel.each(
+                indices,
+                lambda index: work(index, cancelled),
+                workers=self._workers,
+                cancelled=cancelled,
+                interrupt=self._client.interrupt,
+            )
+        finally:
+            self._reading.discard(cancelled)
+        return dict(zip(indices, found, strict=True))
