@@ -28,9 +28,9 @@ from assembler.results import Finished
 
 @dataclass(frozen=True)
 class Result:
-    """finished: what was made. tags: familiar names. bytes_read: of images, from anywhere.
+    """finished: what was made. tags: familiar names. pushed: names in registries.
 
-    pushed: names in registries.
+    bytes_read: of images, from anywhere.
     """
 
     finished: Finished
@@ -122,7 +122,7 @@ def _made(inputs: Inputs, progress: Progress) -> Finished:
     # The Engine would have to inflate again what is compressed here.
     layers = assembly.write_layers(
         made, recipe.mtime, inputs.scratch / "layers", report, inputs.cache,
-        compress=options.compresses,
+        compress=options.compress,
     )  # fmt: skip
     names = [stage.stage.name for stage in made.stages]
     context = {f"layers/{n}.tar": layer for n, layer in zip(names, layers, strict=True)}

@@ -34,8 +34,8 @@ class Options:
     access: Access = field(default_factory=Access)
 
     @property
-    def compresses(self) -> bool:
-        """Whether layers are made as gzip; the Engine would have to inflate them again."""
+    def compress(self) -> bool:
+        """Whether layers are gzip: the Engine alone would have to inflate them again."""
         return self.output is not None or bool(self.push)
 
     def default_tag(self, release: str) -> str:

@@ -51,7 +51,7 @@ def key(inputs: Inputs) -> str:
         recipe.numpy,
         recipe.mtime,
         inputs.template,
-        options.compresses,
+        options.compress,
     ]
     return oci.sha256(oci.canonical(shape)).removeprefix("sha256:")
 

@@ -41,7 +41,7 @@ class Several:
         self._destinations = destinations
 
     def has(self, image: Image) -> bool:
-        """Tell whether all of them have it."""
+        """Tell whether each has the image."""
         return all(destination.has(image) for destination in self._destinations)
 
     def deliver(self, image: Image, tags: Sequence[str]) -> None:
