@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
-from assembler import assembly, dockerfile, imageconfig, interrupts, oci, record
+from assembler import (
+    assembly,
+    dockerfile,
+    documents,
+    imageconfig,
+    interrupts,
+    locking,
+    oci,
+    record,
+)
 from assembler.destinations import Image
-from assembler.destinations.files import check_output, made_beside
+from assembler.destinations.files import check_output
 from assembler.destinations.opening import check_tags, open_destination
 from assembler.oci import LayerBlob
 from assembler.options import Options
@@ -51,17 +57,28 @@ def extract(options: Options, progress: Progress) -> Result:
     """Make the slim image and deliver it. Raises AssemblerError; then nothing was delivered."""
     check_tags(options.tags)
     destination = open_destination(options.output)
-    if options.record is not None:
-        check_output(options.record, over=True)
+    documents.check(options.record)
+    if options.lock is not None:
+        check_output(options.lock, over=True)
     with prepare(options, progress) as ready:
-        image, reports, document = _image(options, progress, ready)
+        image, reports = _image(options, progress, ready)
+        found = record.document(
+            image, ready.assembly, ready.recipe, ready.inputs, ready.full.source, reports,
+            ready.full.env(),
+        )  # fmt: skip
+        # An Engine has no place for them, and making them costs time.
+        beside = options.output is not None or options.record is not None
+        papers = documents.make(found, ready.tags[0]) if beside else {}
+        image = replace(image, artifacts=documents.artifacts(papers))
         progress.say(f"delivering {', '.join(ready.tags)}", level=1)
-        text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        with _record_at(options.record, text):
+        with ExitStack() as stack:
+            stack.enter_context(documents.written(options.record, papers))
+            if options.lock is not None:
+                stack.enter_context(locking.written(ready.inputs, options.lock))
             destination.deliver(image, ready.tags)
             interrupts.finish()
         # `inspect` finds it there.
-        ready.cache.put(f"records/{image.id.removeprefix('sha256:')}.json", text.encode())
+        ready.cache.put(f"records/{image.id.removeprefix('sha256:')}.json", record.text(found))
         return Result(
             image,
             ready.tags,
@@ -76,13 +93,15 @@ def extract(options: Options, progress: Progress) -> Result:
 
 def _image(
     options: Options, progress: Progress, ready: Prepared
-) -> tuple[Image, list[dict[str, Any]], dict[str, Any]]:
-    """Return the image with its layers on disk, the report of each stage, and the record."""
+) -> tuple[Image, list[dict[str, Any]]]:
+    """Return the image with its layers on disk, and the report of each stage."""
     reports: dict[str, dict[str, Any]] = {}
 
     def report(stage: assembly.Made, blob: LayerBlob) -> None:
         reports[stage.stage.name] = {
             "name": stage.stage.name,
+            "summary": stage.stage.summary,
+            "diff_id": blob.diff_id,
             "digest": blob.descriptor.digest,
             "size": stage.size,
             "compressed": blob.descriptor.size,
@@ -104,35 +123,15 @@ def _image(
         imageconfig.environment(recipe, ready.full, made),
         imageconfig.labels(recipe, ready.full),
     )
-    facts = {
-        "release": recipe.release,
-        "numpy": made.numpy,
-        "patches": made.patches,
-        "packages": made.packages,
-    }
-    nodes = (node for stage in made.stages for node in stage.nodes)
-    document = record.document(nodes, ready.full.source, base, facts)
     direct = options.builder == "direct"
     image = Image(
         imageconfig.config(text, ready.base, layers, made, recipe) if direct else base.config,
         (*base.layers, *layers),
         options.platform,
-        imageconfig.manifest_annotations(ready.full.source, base, recipe),
-        (record.artifact(document),),
+        imageconfig.manifest_annotations(ready.inputs),
     )
     if not direct:
         from assembler.builder import build
 
         image = build(image, base, text, context, ready.scratch)
-    return image, [reports[name] for name in names], document
-
-
-@contextmanager
-def _record_at(path: Path | None, text: str) -> Iterator[None]:
-    """Write the record to `path`, where it appears when the block ends well."""
-    if path is None:
-        yield
-        return
-    with made_beside(path, folder=False, over=True) as temporary:
-        temporary.write_text(text, "utf-8")
-        yield
+    return image, [reports[name] for name in names]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from assembler import oci
+from assembler.lock import Lock
 from assembler.sources.opening import Access
 
 
@@ -27,4 +28,6 @@ class Options:
     dockerfile: Path | None = None
     cache: Path | None = None
     record: Path | None = None
+    lock: Path | None = None
+    locked: Lock | None = None
     access: Access = field(default_factory=Access)

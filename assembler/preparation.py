@@ -10,15 +10,16 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from assembler import (
     assembly,
+    components,
     dockerfile,
-    dpkg,
     interrupts,
+    locking,
     oci,
     patches,
     releases,
@@ -29,6 +30,7 @@ from assembler import (
 )
 from assembler.cache import Cache
 from assembler.errors import AssemblerError, UsageError
+from assembler.lock import Lock
 from assembler.options import Options
 from assembler.progress import Progress
 from assembler.reference import Reference
@@ -45,7 +47,7 @@ class Prepared:
     """All that is known once both images are read. scratch: a folder that ends with the run.
 
     template: Dockerfile.final, not filled in. tags: names for the result.
-    cache: what outlives the run.
+    cache: what outlives the run. inputs: of the run, as a lock has them.
     """
 
     recipe: assembly.Recipe
@@ -57,6 +59,7 @@ class Prepared:
     assembly: assembly.Assembly
     scratch: Path
     cache: Cache
+    inputs: Lock
 
 
 @contextmanager
@@ -68,7 +71,7 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
     if options.builder == "direct":
         # What it cannot carry out is said now, not after the reading.
         dockerfile.interpret(dockerfile.fill(template, (), {}, {}), {})
-    epoch = _epoch()
+    epoch, locked = _epoch(), options.locked
     if options.numpy is not None:
         releases.check_numpy(options.numpy, release)
     known = stages.load([resources.path("stages"), *options.stages])
@@ -87,12 +90,16 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
             options.numpy,
             cache,
             access.offline,
-            epoch if epoch is not None else _created(full),
+            epoch if epoch is not None else locked.mtime if locked else _created(full),
+            locked.wheels if locked else {},
         )
         base = Reference.parse(options.base or releases.default_base(release))
         with access.open(base, options.platform) as remote:
+            locking.check(options, recipe, template, full, remote)
             progress.say(f"reading base {base}")
             blobs, base_view, full_view = _read(remote, full, recipe, scratch, access, progress)
+        inputs = locking.inputs(options, recipe, template, full, blobs)
+        made = assembly.assemble(recipe, full_view, base_view, scratch)
         yield Prepared(
             recipe,
             template,
@@ -100,9 +107,10 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
             full_view,
             base_view,
             blobs,
-            assembly.assemble(recipe, full_view, base_view, scratch),
+            made,
             scratch,
             cache,
+            replace(inputs, wheels=made.wheels),
         )
 
 
@@ -168,7 +176,7 @@ def _folder(path: Path) -> Path:
 
 
 _BASE = tree.matcher(
-    [*dpkg.FILES, "etc/{passwd,group,shadow,gshadow,subuid,subgid}", "{usr/,}lib/**/*.so*"]
+    [*components.FILES, "etc/{passwd,group,shadow,gshadow,subuid,subgid}", "{usr/,}lib/**/*.so*"]
 )
 
 

@@ -109,7 +109,7 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
     if words.numpy is not None:
         check_version(words.numpy)
     cache = None if words.no_cache else words.cache_dir
-    return Options(
+    found = Options(
         release=words.release,
         backends=tuple(words.backend or ("onnxruntime", "python")),
         source=words.source,
@@ -124,5 +124,21 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         dockerfile=getattr(words, "dockerfile", None),
         cache=cache,
         record=getattr(words, "record", None),
+        lock=getattr(words, "lock", None),
         access=Access(words.mirror, words.insecure, offline=words.offline, warn=warn),
     )
+    if getattr(words, "locked", None) is None:
+        return found
+    from assembler import lock, locking
+
+    return locking.chosen(lock.read(words.locked), found, given(words), exact=True)
+
+
+def given(words: argparse.Namespace) -> set[str]:
+    """Return the names of the options that the user gave, of those that a lock has as well."""
+    usual = {"platform": _machine(), "builder": "direct"}
+    names = ("release", "backend", "keep", "source", "base", "numpy", "platform", "builder")
+    found = {
+        name for name in names if getattr(words, name, None) not in (None, [], usual.get(name))
+    }
+    return {"backends" if name == "backend" else name for name in found}

@@ -24,6 +24,7 @@ class Source(Protocol):
         classic store, `docker save` archives).
     config: the raw bytes of the image config, verified.
     diff_ids: digests of the uncompressed layers, bottom layer first.
+    layer_digests: digests of the layers as they are stored, "" where that is not known.
     sizes: bytes to be read for each layer, in the same order (0 where it is not known).
     """
 
@@ -31,6 +32,7 @@ class Source(Protocol):
     digest: str | None
     config: bytes
     diff_ids: tuple[str, ...]
+    layer_digests: tuple[str, ...]
     sizes: tuple[int, ...]
 
     def read(self, indices: Collection[int], visit: Callable[[BinaryIO], T]) -> dict[int, T]:

@@ -59,6 +59,7 @@ class ArchiveSource:
         self.digest = found.digest
         self.config = found.config
         self.diff_ids = tuple(layer.diff_id for layer in found.layers)
+        self.layer_digests = tuple(layer.digest or "" for layer in found.layers)
         self.sizes = tuple(layer.size for layer in found.layers)
         self._members, self._layers = members, found.layers
         self._on_bytes = on_bytes or (lambda _: None)

@@ -21,6 +21,7 @@ class BlobSource:
         self.digest = source.digest
         self.config = source.config
         self.diff_ids = source.diff_ids
+        self.layer_digests = source.layer_digests
         self.sizes = tuple(descriptor.size for descriptor in descriptors)
         self.layers = tuple(
             LayerBlob(diff_id, descriptor, folder / "sha256" / descriptor.digest[7:])

@@ -123,6 +123,7 @@ class EngineSource:
         self.config = config
         self.id = image_id
         self.diff_ids = oci.diff_ids(json.loads(config), self.reference)
+        self.layer_digests = ("",) * len(self.diff_ids)
         self.sizes = (0,) * len(self.diff_ids)
         self._client = client
         self._on_bytes = on_bytes or (lambda _: None)

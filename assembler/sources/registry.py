@@ -62,6 +62,7 @@ class RegistrySource:
                 f"{self.reference} has no image for {platform}; it is for {there} alone "
                 "(choose that with --platform)"
             )
+        self.layer_digests = tuple(layer.digest for layer in self.manifest.layers)
         self.sizes = tuple(layer.size for layer in self.manifest.layers)
 
     def _resolve(self, found: RemoteManifest, platform: oci.Platform) -> RemoteManifest:

@@ -71,6 +71,7 @@ class MemorySource:
         self.reference = "memory:image"
         self.digest = None
         self.diff_ids = tuple(oci.sha256(layer) for layer in layers)
+        self.layer_digests = ("",) * len(layers)
         self.sizes = tuple(len(layer) for layer in layers)
         document = {
             "os": "linux",
