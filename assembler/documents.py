@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from assembler import oci, record, sbom, statement
+from assembler import record, sbom, statement
 from assembler.destinations import Artifact
 from assembler.destinations.files import check_output, made_beside
 from assembler.errors import DestinationError
@@ -18,9 +18,15 @@ PROVENANCE = "provenance.intoto.json"
 TYPES = {RECORD: record.TYPE, SBOM: sbom.TYPE, PROVENANCE: statement.TYPE}
 
 
+def load() -> None:
+    """Import what makes the documents, while something else is waited for."""
+    from cyclonedx.model.component import Component  # noqa: F401
+    from cyclonedx.output.json import JsonV1Dot6  # noqa: F401
+
+
 def make(found: Record, name: str) -> dict[str, bytes]:
     """Return the documents by file name; `name` is the image's."""
-    made = {RECORD: oci.canonical(found), SBOM: sbom.document(found)}
+    made = {RECORD: record.text(found), SBOM: sbom.document(found)}
     return made | {PROVENANCE: statement.document(found, name, made)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,14 +61,16 @@ def extract(options: Options, progress: Progress) -> Result:
     documents.check(options.record)
     if options.lock is not None:
         check_output(options.lock, over=True)
+    # An Engine has no place for documents beside an image, and making them costs time.
+    beside = options.output is not None or options.record is not None
+    if beside:
+        threading.Thread(target=documents.load, daemon=True).start()
     with prepare(options, progress) as ready:
         image, reports = _image(options, progress, ready)
         found = record.document(
             image, ready.assembly, ready.recipe, ready.inputs, ready.full.source, reports,
             ready.full.env(),
         )  # fmt: skip
-        # An Engine has no place for them, and making them costs time.
-        beside = options.output is not None or options.record is not None
         papers = documents.make(found, ready.tags[0]) if beside else {}
         image = replace(image, artifacts=documents.artifacts(papers))
         progress.say(f"delivering {', '.join(ready.tags)}", level=1)

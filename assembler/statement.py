@@ -6,6 +6,7 @@ the same inputs give the same statement.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,35 +21,34 @@ def document(record: Record, name: str, beside: Mapping[str, bytes]) -> bytes:
     """Return the statement as JSON. name: the image's. beside: other documents that were made."""
     inputs = record["inputs"]
     choices = ("release", "platform", "backends", "keep", "builder", "numpy")
-    return oci.canonical(
-        {
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"name": name, "digest": _digest(record["image"]["digest"])}],
-            "predicateType": "https://slsa.dev/provenance/v1",
-            "predicate": {
-                "buildDefinition": {
-                    "buildType": f"{_HOME}/extract/v1",
-                    "externalParameters": {
-                        **{key: inputs[key] for key in choices},
-                        "source": inputs["source"]["name"],
-                        "base": inputs["base"]["name"],
-                    },
-                    "internalParameters": {"mtime": inputs["mtime"], "formats": inputs["formats"]},
-                    "resolvedDependencies": _dependencies(inputs),
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": name, "digest": _digest(record["image"]["digest"])}],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": f"{_HOME}/extract/v1",
+                "externalParameters": {
+                    **{key: inputs[key] for key in choices},
+                    "source": inputs["source"]["name"],
+                    "base": inputs["base"]["name"],
                 },
-                "runDetails": {
-                    "builder": {
-                        "id": f"{_HOME}/assembler",
-                        "version": {"assembler": __version__},
-                    },
-                    "byproducts": [
-                        {"name": key, "digest": _digest(oci.sha256(data))}
-                        for key, data in sorted(beside.items())
-                    ],
-                },
+                "internalParameters": {"mtime": inputs["mtime"], "formats": inputs["formats"]},
+                "resolvedDependencies": _dependencies(inputs),
             },
-        }
-    )
+            "runDetails": {
+                "builder": {
+                    "id": f"{_HOME}/assembler",
+                    "version": {"assembler": __version__},
+                },
+                "byproducts": [
+                    {"name": key, "digest": _digest(oci.sha256(data))}
+                    for key, data in sorted(beside.items())
+                ],
+            },
+        },
+    }
+    return (json.dumps(statement, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def _dependencies(inputs: dict[str, Any]) -> list[dict[str, Any]]:
