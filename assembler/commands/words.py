@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assembler.oci import Platform
     from assembler.options import Options
+    from assembler.sources.opening import Access
 
 
 def _cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assembler"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return the platform of this machine."""
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     return f"linux/{names.get(platform.machine(), platform.machine())}"
 
@@ -53,7 +56,7 @@ def inputs(command: argparse.ArgumentParser) -> None:
         help="the base image, in the same forms; default the ubuntu of the release",
     )
     add("--numpy", metavar="VERSION", help="numpy to pin; default 1.26.4 (1.24.4 for Python 3.8)")
-    add("--platform", default=_machine(), metavar="OS/ARCH", help="default %(default)s")
+    add("--platform", default=machine(), metavar="OS/ARCH", help="default %(default)s")
     add(
         "--stages",
         action="append",
@@ -94,18 +97,29 @@ def messages(command: argparse.ArgumentParser) -> None:
     command.add_argument("-v", "--verbose", action="store_true", help="say more")
 
 
-def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
-    """Return what `words` ask for; UsageError where they make no sense."""
+def platform_of(words: argparse.Namespace) -> Platform:
+    """Return the platform asked for; UsageError where it is none."""
     from assembler.errors import UsageError
     from assembler.oci import Platform
-    from assembler.options import Options
-    from assembler.sources.opening import Access
-    from assembler.wheels import check_version
 
     try:
-        platform_ = Platform.parse(words.platform)
+        return Platform.parse(words.platform)
     except ValueError as error:
         raise UsageError(f"--platform: {error}") from None
+
+
+def reach(words: argparse.Namespace, warn: Callable[[str], None]) -> Access:
+    """Return how images are reached, by the words of `access`."""
+    from assembler.sources.opening import Access
+
+    return Access(words.mirror, words.insecure, offline=words.offline, warn=warn)
+
+
+def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
+    """Return what `words` ask for; UsageError where they make no sense."""
+    from assembler.options import Options
+    from assembler.wheels import check_version
+
     if words.numpy is not None:
         check_version(words.numpy)
     cache = None if words.no_cache else words.cache_dir
@@ -117,7 +131,7 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         tags=tuple(getattr(words, "tag", ())),
         output=getattr(words, "output", None),
         numpy=words.numpy,
-        platform=platform_,
+        platform=platform_of(words),
         builder=getattr(words, "builder", "direct"),
         keep=tuple(words.keep),
         stages=tuple(words.stages),
@@ -125,7 +139,7 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         cache=cache,
         record=getattr(words, "record", None),
         lock=getattr(words, "lock", None),
-        access=Access(words.mirror, words.insecure, offline=words.offline, warn=warn),
+        access=reach(words, warn),
     )
     if getattr(words, "locked", None) is None:
         return found
@@ -136,7 +150,7 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
 
 def given(words: argparse.Namespace) -> set[str]:
     """Return the names of the options that the user gave, of those that a lock has as well."""
-    usual = {"platform": _machine(), "builder": "direct"}
+    usual = {"platform": machine(), "builder": "direct"}
     names = ("release", "backend", "keep", "source", "base", "numpy", "platform", "builder")
     found = {
         name for name in names if getattr(words, name, None) not in (None, [], usual.get(name))

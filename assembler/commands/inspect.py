@@ -1,0 +1,67 @@
+"""`assembler inspect`: its words."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assembler.commands import words as shared
+
+if TYPE_CHECKING:
+    from assembler.progress import Progress
+
+HELP = "show what is in an image, from where, and why"
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add the command's words."""
+    command.add_argument(
+        "image", metavar="IMAGE", help="of the Engine or a registry, a file or a folder, or with a "
+        "transport: docker-daemon:, docker-archive:, oci-archive:, oci:"
+    )  # fmt: skip
+    add = command.add_argument_group("what to show").add_argument
+    add("--file", metavar="PATH", help="one path: where it came from and why, or why it is missing")
+    add("--html", type=Path, metavar="FILE", help="also write a report for a browser, in one file")
+    add("--record", type=Path, metavar="DIR|FILE", help="the record that extract wrote; without, "
+        "it is looked for beside the image and in the cache")  # fmt: skip
+    add("--platform", default=shared.machine(), metavar="OS/ARCH", help="default %(default)s")
+    shared.access(command)
+    shared.messages(command)
+
+
+def run(words: argparse.Namespace, progress: Progress) -> int:
+    """Print the report, or the answer for one path."""
+    import json
+    import tempfile
+
+    from assembler.cache import Cache
+    from assembler.destinations.files import check_output, made_beside
+    from assembler.inspection import opening, text
+    from assembler.inspection.report import Inspected
+
+    if words.html is not None:
+        check_output(words.html, over=True)
+    cache = Cache(None if words.no_cache else words.cache_dir, progress.warn)
+    access = shared.reach(words, progress.warn)
+    with (
+        tempfile.TemporaryDirectory(prefix="assembler-") as folder,
+        opening.opened(words.image, shared.platform_of(words), access) as (reference, source),
+    ):
+        with progress.reading(source.reference, sum(source.sizes)) as access.on_bytes:
+            view = opening.read(source, Path(folder))
+        record, where = opening.find_record(words.record, reference, view, cache)
+        image = Inspected(str(reference), view, record, where)
+        answer = image.report() if words.file is None else image.explain(words.file)
+        if words.html is not None:
+            from assembler.inspection import html
+
+            with made_beside(words.html, folder=False, over=True) as temporary:
+                temporary.write_text(html.page(image.report()), "utf-8")
+    if words.json:
+        print(json.dumps(answer, indent=1))
+    elif words.file is not None:
+        text.explain(answer)
+    elif words.html is None:
+        text.show(answer)
+    return 0
