@@ -17,6 +17,7 @@ from typing import Any
 
 from assembler import __version__, oci
 from assembler.errors import AssemblerError, UsageError
+from assembler.reference import FILE_TRANSPORTS
 from assembler.wheels import Pin
 
 if sys.version_info >= (3, 11):
@@ -44,6 +45,14 @@ class Pinned:
     name: str
     config: str
     digest: str = ""
+
+    @property
+    def address(self) -> str:
+        """How to read this very image: by digest where it is in a registry, else as it was."""
+        remote = self.name.partition(":")[0] not in ("docker-daemon", *FILE_TRANSPORTS)
+        return (
+            f"{self.name.partition('@')[0]}@{self.digest}" if remote and self.digest else self.name
+        )
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def chosen(known: Lock, options: Options, given: Collection[str], *, exact: bool
         "base": known.base.name,
     }
     if exact:
-        changes |= {"source": _by_digest(known.source), "base": _by_digest(known.base)}
+        changes |= {"source": known.source.address, "base": known.base.address}
         changes |= {"numpy": None}
     else:
         usual = releases.default_source(known.release), releases.default_base(known.release)
@@ -45,14 +45,6 @@ def chosen(known: Lock, options: Options, given: Collection[str], *, exact: bool
                 changes[key] = None
     kept = {key: value for key, value in changes.items() if key not in given}
     return replace(options, locked=known if exact else None, **kept)
-
-
-def _by_digest(image: Pinned) -> str:
-    remote = image.name.partition(":")[0] not in ("docker-daemon", "docker-archive", "oci-archive",
-                                                  "oci")  # fmt: skip
-    return (
-        f"{image.name.partition('@')[0]}@{image.digest}" if remote and image.digest else image.name
-    )
 
 
 def check(options: Options, recipe: Recipe, dockerfile: str, full: Source, base: Source) -> None:

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from assembler.commands import words as shared
 
 if TYPE_CHECKING:
+    from assembler.cache import Cache
     from assembler.progress import Progress
+    from assembler.record import Record
+    from assembler.sources import Source
+    from assembler.sources.opening import Access
 
 HELP = "show what is in an image, from where, and why"
 
@@ -25,6 +29,13 @@ def add(command: argparse.ArgumentParser) -> None:
     add("--html", type=Path, metavar="FILE", help="also write a report for a browser, in one file")
     add("--record", type=Path, metavar="DIR|FILE", help="the record that extract wrote; without, "
         "it is looked for beside the image and in the cache")  # fmt: skip
+    add(
+        "--provenance",
+        action="store_true",
+        help="read the full image and the base again and compare every file with the record",
+    )
+    add("--source", metavar="REF", help="the full image for that; default: as the record names it")
+    add("--base", metavar="REF", help="the base for that; default: as the record names it")
     add("--platform", default=shared.machine(), metavar="OS/ARCH", help="default %(default)s")
     shared.access(command)
     shared.messages(command)
@@ -51,6 +62,8 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         with progress.reading(source.reference, sum(source.sizes)) as access.on_bytes:
             view = opening.read(source, Path(folder))
         record, where = opening.find_record(words.record, reference, view, cache)
+        if words.provenance:
+            return _provenance(words, access, source, record, cache, Path(folder))
         image = Inspected(str(reference), view, record, where)
         answer = image.report() if words.file is None else image.explain(words.file)
         if words.html is not None:
@@ -65,3 +78,35 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     elif words.html is None:
         text.show(answer)
     return 0
+
+
+def _provenance(
+    words: argparse.Namespace,
+    access: Access,
+    image: Source,
+    record: Record | None,
+    cache: Cache,
+    folder: Path,
+) -> int:
+    import json
+
+    from assembler import provenance
+    from assembler.errors import UsageError
+    from assembler.inspection import text
+    from assembler.lock import Pinned
+    from assembler.reference import Reference
+
+    if record is None:
+        raise UsageError(f"{image.reference} has no record to check it by: name one with --record")
+    full, base = (
+        Reference.parse(given or Pinned(**record[key]).address)
+        for key, given in (("source", words.source), ("base", words.base))
+    )
+    platform = shared.platform_of(words)
+    with access.open(full, platform) as theirs, access.open(base, platform) as bottom:
+        found = provenance.check(image, record, theirs, bottom, folder, cache.find("wheels/*.whl"))
+    if words.json:
+        print(json.dumps([vars(each) for each in found], indent=1))
+    else:
+        text.findings(found)
+    return int(any(each.kind == provenance.WRONG for each in found))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from assembler.progress import size
+from assembler.provenance import Finding
 
 ROWS = 15
 _WIDE = 160  # columns, where the output is a file
@@ -71,6 +73,12 @@ def explain(answer: dict[str, Any]) -> None:
         print(f"{'origin':<9} {', '.join([what, *(f'{k} {v}' for k, v in known.items())])}")
         if kind == "layer" and origin["path"] != answer["path"]:
             print(f"{'':<9} where it is {origin['path']}")
+
+
+def findings(found: Iterable[Finding]) -> None:
+    """Print what a check of provenance found."""
+    for each in found:
+        print(f"{each.kind:<6} {each.path}: {each.text}")
 
 
 def _table(*columns: str) -> Any:
