@@ -18,6 +18,8 @@ from assembler.tree import Tree, matcher
 Contents = Callable[[str], Content | None]
 Component = dict[str, Any]
 
+_KINDS = {kind: place for place, kind in enumerate(("triton", "library", "python", "deb"))}
+
 TRITON = "opt/tritonserver"
 _PYTHON = ("**/*.dist-info/METADATA", "**/*.egg-info/PKG-INFO", "**/*.egg-info")
 # What is read of an image's files, so that one pass over its layers keeps it.
@@ -47,7 +49,7 @@ _LIBRARIES = {
 
 
 def find(tree: Tree, content: Contents, env: dict[str, str]) -> list[Component]:
-    """Return the components, sorted by kind and name, as JSON objects.
+    """Return the components, sorted by kind (Triton first) and name, as JSON objects.
 
     content: the content of the file that a path leads to, or None. env: of the image's config.
     Each has kind (deb, python, triton, library), name, version, licences, path and, where there
@@ -55,7 +57,7 @@ def find(tree: Tree, content: Contents, env: dict[str, str]) -> list[Component]:
     """
     read = _Reader(tree, content)
     found = [*_debian(read), *_python(read), *_triton(read, env), *_libraries(read)]
-    return sorted(found, key=lambda each: (each["kind"], each["name"], each["path"]))
+    return sorted(found, key=lambda each: (_KINDS[each["kind"]], each["name"], each["path"]))
 
 
 class _Reader:

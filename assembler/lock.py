@@ -17,6 +17,7 @@ from typing import Any
 
 from assembler import __version__, oci
 from assembler.errors import AssemblerError, UsageError
+from assembler.oci import Platform
 from assembler.reference import FILE_TRANSPORTS
 from assembler.wheels import Pin
 
@@ -138,7 +139,7 @@ def read(path: Path, *, edited: bool = False) -> Lock:
         )
     try:
         lock = _lock(table)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LockError(
             f"{path} is malformed at {error}: write a new one with assembler lock"
         ) from None
@@ -161,6 +162,7 @@ def _lock(table: dict[str, Any]) -> Lock:
     mtime = table.pop("mtime")
     if not isinstance(mtime, int) or isinstance(mtime, bool):
         raise ValueError("mtime")
+    Platform.parse(str(table.get("platform")))
     lock: Lock = _built(Lock, table, "", wheels=wheels, mtime=mtime, **images, **lists, **maps)
     if not all(map(oci.is_digest, (lock.source.config, lock.base.config))):
         raise ValueError("a config's digest")

@@ -115,3 +115,31 @@ def _drops(recipe: Recipe) -> list[dict[str, Any]]:
 def text(record: Record) -> bytes:
     """Return the record as it is written to a file and into the cache."""
     return (json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def parse(data: bytes) -> Record | None:
+    """Return the record in `data`, or None for what is none: whoever wrote it, its parts are there
+    and of the right kind.
+    """
+    try:
+        found = json.loads(data)
+        texts = [*(found[key][part] for key in ("source", "base")
+                   for part in ("name", "config", "digest")),
+                 *found["image"].values(), found["release"], found["image"]["id"]]  # fmt: skip
+        for layer in found["layers"]:
+            texts += [layer["name"], layer["summary"], layer["diff_id"]]
+        for rule in found["drops"]:
+            texts += [rule["stage"], rule["reason"], rule["keep"], *rule["paths"], *rule["but"]]
+        for origin in found["origins"].values():
+            texts += origin.values()
+            texts.append(origin["sha256"] if origin["kind"] == "wheel" else origin["kind"])
+        for path, entry in found["files"].items():
+            needed = {"file": "sha256", "symlink": "target"}.get(entry["kind"], "kind")
+            texts += [entry[needed], entry["reason"], entry["stage"]]
+            texts += [entry.get("source_path", "/"), entry.get("original", ""), entry["origin"]]
+            texts.append(found["origins"][entry["origin"]]["kind"] if path[:1] == "/" else None)
+        counts = [each[key] for each in found["dropped"].values() for key in ("files", "size")]
+        fine = all(isinstance(each, str) for each in [*texts, *found["patches"]])
+        return found if fine and all(isinstance(each, int) for each in counts) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

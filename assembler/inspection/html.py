@@ -145,7 +145,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], search: bool = Fa
         lines.append(f"<tr>{''.join(cells)}</tr>")
     field = '<input type="search" placeholder="filter" aria-label="filter">' if search else ""
     return (
-        f'{field}<div class="scroll"><table><thead><tr>{columns}</tr></thead>'
+        f'{field}<div class="{"long" if search else ""}"><table><thead><tr>{columns}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -188,7 +188,8 @@ def _treemap(report: dict[str, Any], hues: dict[str, int]) -> str:
                 f"width:{inner.width / 3:.3f}%;height:{inner.height:.3f}%"
             )
             wide = inner.width > 24 and inner.height > 7
-            label = f"<b>{escape(path.rpartition('/')[2] or path)}</b>{size(count)}" if wide else ""
+            short = path if len(path) < inner.width / 2.2 else path.rpartition("/")[2]
+            label = f"<b>{escape(short)}</b>{size(count)}" if wide else ""
             boxes.append(
                 f'<div style="--h:{hues.get(name, 0)};{place}" title="{title}">{label}</div>'
             )
@@ -220,7 +221,8 @@ color:var(--dim)}
 .map div{position:absolute;border:1px solid var(--card);background:hsl(var(--h) var(--s) var(--l));
 color:#fff;font-size:11px;line-height:1.25;padding:3px 5px;overflow:hidden}
 .map div:hover{filter:brightness(1.15)}.map b{display:block;font-weight:600}
-.scroll{overflow:auto;max-height:32rem}
+
+.long{overflow:auto;max-height:34rem}
 table{border-collapse:collapse;width:100%;font-size:13.5px}
 th{position:sticky;top:0;background:var(--card);text-align:left;color:var(--dim);font-weight:600;
 cursor:pointer;white-space:nowrap}

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from assembler import components, documents, oci
+from assembler import components, documents, oci, record
 from assembler.cache import Cache
 from assembler.errors import AssemblerError, SourceError, UsageError
 from assembler.oci import Platform
-from assembler.record import TYPE, Record
+from assembler.record import Record
 from assembler.reference import FILE_TRANSPORTS, TRANSPORTS, Reference
 from assembler.sources import Source
 from assembler.sources.members import DOCUMENT, FolderMembers, Members, TarMembers
@@ -34,8 +34,9 @@ def opened(text: str, platform: Platform, access: Access) -> Iterator[tuple[Refe
             reference = Reference.parse(text)
             yield reference, stack.enter_context(access.open(reference, platform))
             return
-        if Path(text).exists():
-            kind = "oci" if Path(text).is_dir() else "docker-archive"
+        path = Path(text)
+        if path.suffix == ".tar" or (path / "oci-layout").is_file():
+            kind = "docker-archive" if path.is_file() else "oci"
             reference = Reference(kind, path=text)
             yield reference, stack.enter_context(access.open(reference, platform))
             return
@@ -68,7 +69,7 @@ def find_record(
     """
     if given is not None:
         path = given / documents.RECORD if given.is_dir() else given
-        found = _parsed(_bytes(path))
+        found = record.parse(_bytes(path))
         if found is None:
             raise UsageError(f"--record {given}: {path} is no record of an image")
         if not fits(found, view):
@@ -77,32 +78,22 @@ def find_record(
             )
         return found, str(path)
     for data in _beside(reference):
-        found = _parsed(data)
+        found = record.parse(data)
         if found and fits(found, view):
             return found, str(reference)
     own = oci.sha256(view.source.config).removeprefix("sha256:")
     others = [p for p in cache.find("records/*.json") if p.stem != own]
     for path in [*cache.find(f"records/{own}.json"), *others]:
-        found = _parsed(_bytes(path))
+        found = record.parse(_bytes(path))
         if found and fits(found, view):
             return found, str(path)
     return None, ""
 
 
-def fits(record: Record, view: View) -> bool:
+def fits(known: Record, view: View) -> bool:
     """Tell whether a record is of this image, or of one that it is built on."""
-    layers = {layer["diff_id"] for layer in record["layers"]}
+    layers = {layer["diff_id"] for layer in known["layers"]}
     return layers <= set(view.source.diff_ids)
-
-
-def _parsed(data: bytes) -> Record | None:
-    try:
-        found = json.loads(data)
-        known = isinstance(found["files"], dict) and isinstance(found["layers"], list)
-        known = known and all("diff_id" in layer for layer in found["layers"])
-        return found if known and "id" in found["image"] else None
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def _bytes(path: Path) -> bytes:
@@ -124,7 +115,7 @@ def _beside(reference: Reference) -> Iterator[bytes]:
             continue
         try:
             manifest = json.loads(members.document(name))
-            if manifest["artifactType"] != TYPE:
+            if manifest["artifactType"] != record.TYPE:
                 continue
             digest = manifest["layers"][0]["digest"]
         except (ValueError, KeyError, TypeError, IndexError):

@@ -17,6 +17,7 @@ from assembler.tree import Entry, matcher
 from assembler.view import View
 
 BIGGEST = 200
+_DEPTH = 6
 _STAGE = re.compile(r"assembler: stage (\S+)")
 Report = dict[str, Any]
 
@@ -124,10 +125,10 @@ class Inspected:
         ]
 
     def _folders(self, files: list[tuple[str, Entry]]) -> list[dict[str, Any]]:
-        """Bytes by layer and folder, three folders deep, the biggest first."""
+        """Bytes by layer and folder, a few folders deep, the biggest first."""
         sizes: dict[tuple[str, str], int] = defaultdict(int)
         for path, entry in files:
-            folder = "/".join(path.split("/")[:-1][:4])
+            folder = "/".join(path.split("/")[:-1][:_DEPTH])
             sizes[self.layer_name(entry.layer), f"/{folder}"] += entry.size
         order = sorted(sizes.items(), key=lambda each: (-each[1], each[0]))
         return [{"layer": key[0], "path": key[1], "size": size} for key, size in order if size]
