@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from assembler import oci
+from assembler.lock import Lock
 from assembler.sources.opening import Access
 
 
@@ -31,7 +32,14 @@ class Options:
     make_index: bool = False
     index: str | None = None
     record: Path | None = None
+    lock: Path | None = None
+    locked: Lock | None = None
     access: Access = field(default_factory=Access)
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether every layer is to be read, whatever is known of it."""
+        return self.read_all or self.make_index
 
     @property
     def compress(self) -> bool:

@@ -93,7 +93,7 @@ def _report(done: list[Copied], made: Result | None, progress: Progress) -> None
         progress.say(f"{each.target}  {each.digest}")
         progress.say(f"  blobs: {counts} ({size(each.bytes)})")
     if made is not None:
-        progress.say(f"{', '.join(made.pushed)}  {made.image.digest}")
+        progress.say(f"{', '.join(made.pushed)}  {made.finished.image.digest}")
     words = [f"--mirror {each.origin.registry}={_prefix(each)}" for each in done]
     progress.say(f"read it with: {' '.join(dict.fromkeys(words))}")
     progress.say(f"took {progress.seconds:.1f} s")

@@ -96,11 +96,11 @@ class Access:
                 "source, like docker-daemon:NAME, docker-archive:FILE or oci:DIR"
             )
         if reference.transport == "docker":
-            from assembler.documents import Documents
+            from assembler.manifestcache import ManifestCache
             from assembler.sources.registry import RegistrySource
 
             assert reference.name is not None
-            documents = Documents(self.client, self.cache, offline=self.offline)
+            documents = ManifestCache(self.client, self.cache, offline=self.offline)
             return RegistrySource(
                 reference.name, platform, self.client, documents, on_bytes=self._count_remote
             )
