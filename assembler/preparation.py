@@ -22,6 +22,7 @@ from assembler import (
     interrupts,
     locking,
     oci,
+    offline,
     patches,
     releases,
     resources,
@@ -97,11 +98,16 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
     if options.numpy is not None:
         releases.check_numpy(options.numpy, release)
     known = stages.load([resources.path("stages"), *options.stages])
-    stages.choose(known, backends, release, list(options.keep))
+    chosen = stages.choose(known, backends, release, list(options.keep))
     mends = patches.load(resources.path("patches"))
     reference = Reference.parse(options.source or releases.default_source(release))
     access = options.access
     cache = access.cache = Cache(options.cache, progress.warn)
+    if access.offline:
+        likely = Reference.parse(options.base or releases.default_base(release))
+        wheels = [(stage.wheel, options.numpy) for stage in chosen if stage.wheel]
+        images = [("--source", reference), ("--base", likely)]
+        offline.check(access, options.platform, images, wheels, cache)
     with _scratch(cache) as scratch, access.open(reference, options.platform) as full:
         release = _release(full, release, options)
         recipe = assembly.Recipe(

@@ -20,7 +20,7 @@ from assembler.connections import BROKEN, Connections, RegistryError
 from assembler.credentials import Credentials, DockerLogin, ignore
 from assembler.download import Ask, BlobReader
 from assembler.endpoint import Endpoint, read_at_most
-from assembler.errors import SourceError, VerificationError
+from assembler.errors import OfflineError, SourceError, VerificationError
 from assembler.manifests import ACCEPT, RemoteManifest, media_type
 from assembler.mirrors import Mirror, locations
 from assembler.reference import ImageName, is_loopback
@@ -76,9 +76,11 @@ class RegistryClient:
         return Patience(self._policy, self._clock, sleep)
 
     def endpoint(self, registry: str, what: str) -> Endpoint:
-        """Return the one endpoint for `registry`; SourceError when offline, naming `what`."""
+        """Return the one endpoint for `registry`; OfflineError when offline, naming `what`."""
         if self._offline:
-            raise SourceError(f"{what} would have to be read from {registry}, but --offline is set")
+            raise OfflineError(
+                f"{what} would have to be read from {registry}, but --offline is set"
+            )
         with self._lock:
             if registry not in self._endpoints:
                 self._endpoints[registry] = Endpoint(

@@ -29,6 +29,7 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename as parse_tags
 from packaging.version import InvalidVersion, Version
 
+from assembler import offline as local
 from assembler.cache import Cache
 from assembler.elf import Elf
 from assembler.errors import SelectionError, UsageError
@@ -142,12 +143,14 @@ def fetch(
             *(f"--platform={platform}" for platform in target.platforms),
         ]
         # fmt: on
+        environment = dict(os.environ)
         if offline:
-            command.append("--no-index")
+            words, environment = local.pip_settings()
+            command += words
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_SECONDS, check=False,
-                env=os.environ | {"LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
+                env=environment | {"LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise SelectionError(f"pip fetched no {name} {version} in {_SECONDS} s") from None

@@ -42,9 +42,20 @@ class RegistryDestination:
         for name in names:
             self._uploader.check(name)
 
-    def has(self, _image: Image) -> bool:
-        """Return False: what a registry has is asked for blob by blob."""
-        return False
+    def has(self, image: Image) -> bool:
+        """Tell whether all of its blobs are where they are to be."""
+        config = oci.Descriptor(oci.OCI_CONFIG, image.id, len(image.config))
+        blobs = [config, *(layer.descriptor for layer in image.layers)]
+        pairs = [(name, blob) for name in self._names for blob in blobs]
+        return all(
+            parallel.each(
+                pairs,
+                lambda pair: self._uploader.has(*pair),
+                workers=WORKERS,
+                cancelled=self._cancelled,
+                interrupt=self._client.interrupt,
+            )
+        )
 
     def deliver(self, image: Image, tags: Sequence[str]) -> None:  # noqa: ARG002
         """Push the image; `tags` are names for elsewhere. Raises RegistryError."""

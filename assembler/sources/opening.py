@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assembler.cache import Cache
-from assembler.errors import SourceError
 from assembler.oci import Platform
 from assembler.reference import Reference
 from assembler.sources import Source
@@ -90,11 +89,6 @@ class Access:
             source.close()
 
     def _open(self, reference: Reference, platform: Platform) -> Source:
-        if reference.is_remote and self.offline:
-            raise SourceError(
-                f"{reference} is in a registry and --offline forbids to ask it: name a local "
-                "source, like docker-daemon:NAME, docker-archive:FILE or oci:DIR"
-            )
         if reference.transport == "docker":
             from assembler.manifestcache import ManifestCache
             from assembler.sources.registry import RegistrySource
