@@ -28,10 +28,12 @@ from assembler.destinations.opening import (
     open_destination,
     open_pushing,
 )
+from assembler.errors import SourceError
 from assembler.oci import LayerBlob
 from assembler.options import Options
 from assembler.preparation import Inputs, opened, prepare
 from assembler.progress import Progress
+from assembler.reference import ImageName
 from assembler.results import Finished
 
 
@@ -89,6 +91,8 @@ def extract(options: Options, progress: Progress) -> Result:
         threading.Thread(target=documents.load, daemon=True).start()
     with opened(options, progress) as inputs:
         finished = _known(inputs, destination, progress) or _made(inputs, progress)
+        for repository in options.cache_to:
+            _share(inputs, repository, progress)
         papers = documents.make(finished.record, inputs.tags[0]) if beside else {}
         image = replace(finished.image, artifacts=documents.artifacts(papers))
         tags, pushed = inputs.tags if is_local else (), tuple(map(str, pushes))
@@ -106,6 +110,14 @@ def extract(options: Options, progress: Progress) -> Result:
         results.keep(inputs, finished)
         inputs.cache.prune()
         return Result(finished, tags, pushed, options.access.bytes_read, progress.seconds)
+
+
+def _share(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
+    """Put what is known of the full image's layers into a registry; at worst a warning."""
+    try:
+        inputs.remote_cache(repository).store(inputs.full)
+    except SourceError as error:
+        progress.warn(f"--cache-to is not done: {error}")
 
 
 def _known(inputs: Inputs, destination: Destination, progress: Progress) -> Finished | None:

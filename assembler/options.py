@@ -7,6 +7,7 @@ from pathlib import Path
 
 from assembler import oci
 from assembler.lock import Lock
+from assembler.reference import ImageName
 from assembler.sources.opening import Access
 
 
@@ -31,6 +32,8 @@ class Options:
     read_all: bool = False
     make_index: bool = False
     index: str | None = None
+    cache_from: tuple[ImageName, ...] = ()
+    cache_to: tuple[ImageName, ...] = ()
     record: Path | None = None
     lock: Path | None = None
     locked: Lock | None = None

@@ -32,13 +32,14 @@ from assembler import (
 )
 from assembler.cache import Cache
 from assembler.download import NoRanges
-from assembler.errors import AssemblerError, UsageError
+from assembler.errors import AssemblerError, SourceError, UsageError
 from assembler.layercache import LayerCache
 from assembler.lock import Lock
 from assembler.options import Options
 from assembler.progress import Progress
 from assembler.reading import Reader
-from assembler.reference import Reference
+from assembler.reference import ImageName, Reference
+from assembler.remotecache import RemoteCache
 from assembler.seekindex import SeekIndex
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
@@ -67,6 +68,11 @@ class Inputs:
     cache: Cache
     indexable: list[stages.Stage]
     lock: Lock
+
+    def remote_cache(self, repository: ImageName) -> RemoteCache:
+        """Return what is kept of layers in a registry's repository."""
+        scratch = self.scratch / "remote"
+        return RemoteCache(self.options.access.client, repository, self.cache, scratch)
 
 
 @dataclass(frozen=True)
@@ -134,14 +140,29 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
 
 def prepare(inputs: Inputs, progress: Progress) -> Prepared:
     """Read both images, select and close over what is wanted. Raises AssemblerError."""
-    index = indexes.find(inputs.options.index, inputs.full, inputs.cache)
+    options, full = inputs.options, inputs.full
+    if not options.reads_all:
+        for name in options.cache_from:
+            _fetch(inputs, name, progress)
+    index = indexes.of(full, inputs.cache)
+    if options.index is not None:
+        index = indexes.read(options.index, full, options.access.client)
     try:
         return _prepare(inputs, progress, index)
     except (Stale, NoRanges) as error:
         progress.warn(f"the index is not used: {error}; the layers are read instead")
         if isinstance(error, Stale):
-            indexes.forget(inputs.full, inputs.cache)
+            indexes.forget(full, inputs.cache)
         return _prepare(inputs, progress, None)
+
+
+def _fetch(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
+    """Bring what a registry knows of the full image's layers into the cache; at worst a warning."""
+    try:
+        packs = inputs.remote_cache(repository).fetch(inputs.full)
+        progress.say(f"{packs} packs from {repository}", level=1)
+    except SourceError as error:
+        progress.warn(f"--cache-from is not used: {error}")
 
 
 def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Prepared:

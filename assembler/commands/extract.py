@@ -64,6 +64,13 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         default="direct",
         help="direct needs no Docker; engine runs docker build, for a Dockerfile with RUN",
     )
+    add(
+        "--cache-to",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="put what is now known of the layers into this repository; repeatable",
+    )
     add("--dockerfile", type=Path, metavar="FILE", help="in the place of Dockerfile.final")
     add(
         "--record",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from assembler.oci import Platform
     from assembler.options import Options
+    from assembler.reference import ImageName
     from assembler.sources.opening import Access
 
 
@@ -89,6 +90,13 @@ def access(command: argparse.ArgumentParser) -> None:
     add("--offline", action="store_true", help="use no network at all")
     cache(command)
     add("--no-cache", action="store_true", help="read and write no cache")
+    add(
+        "--cache-from",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="a repository where --cache-to has put what is known of layers; repeatable",
+    )
     add("--index", action="store_true", help="make a seek index while every layer is read")
     add(
         "--index-from",
@@ -172,6 +180,10 @@ def options(
         read_all=words.read_all,
         make_index=words.index,
         index=words.index_from,
+        cache_from=tuple(_repository(each, "--cache-from", cache) for each in words.cache_from),
+        cache_to=tuple(
+            _repository(each, "--cache-to", cache) for each in getattr(words, "cache_to", ())
+        ),
         record=getattr(words, "record", None),
         lock=getattr(words, "lock", None),
         access=reach(words, warn, leave_out),
@@ -191,3 +203,15 @@ def given(words: argparse.Namespace) -> set[str]:
         name for name in names if getattr(words, name, None) not in (None, [], usual.get(name))
     }
     return {"backends" if name == "backend" else name for name in found}
+
+
+def _repository(text: str, option: str, cache: Path | None) -> ImageName:
+    from assembler.errors import UsageError
+    from assembler.reference import ImageName
+
+    if cache is None:
+        raise UsageError(f"{option} goes by way of the cache: leave out --no-cache")
+    name = ImageName.parse(text.removeprefix("docker://"))
+    if not name.digest and ":" in text.rpartition("/")[2]:
+        raise UsageError(f"{option} {text}: name a repository; the tags in it come by themselves")
+    return name
