@@ -1,56 +1,76 @@
-"""Manifests and configs in registries, and a memory of them: no digest ever means another."""
+"""What is made beside an image: its record, bill of materials and provenance."""
 
 from __future__ import annotations
 
-from assembler import oci
-from assembler.cache import Cache
-from assembler.manifests import RemoteManifest, media_type
-from assembler.reference import ImageName
-from assembler.registry import RegistryClient
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from assembler import record, sbom, statement
+from assembler.destinations import Artifact
+from assembler.destinations.files import check_output, made_beside
+from assembler.errors import DestinationError
+from assembler.record import Record
+
+RECORD = "record.json"
+SBOM = "sbom.cdx.json"
+PROVENANCE = "provenance.intoto.json"
+TYPES = {RECORD: record.TYPE, SBOM: sbom.TYPE, PROVENANCE: statement.TYPE}
 
 
-class Documents:
-    """Asks `client` for what is not in `cache`; offline, a tag means what it last meant."""
-
-    def __init__(self, client: RegistryClient, cache: Cache, *, offline: bool = False) -> None:
-        self._client, self._cache, self._offline = client, cache, offline
-
-    def manifest(self, name: ImageName, digest: str = "") -> RemoteManifest:
-        """Return what `name` points at, or the manifest of this digest in its repository.
-
-        A digest that was seen before costs no request, a tag costs one. Raises SourceError.
-        """
-        digest = digest or name.digest or (self._last_seen(name) if self._offline else "")
-        if digest and (raw := self._known(digest)) is not None:
-            return RemoteManifest(raw, media_type(raw, "", str(name)))
-        found = self._client.get_manifest(name, digest or None)
-        self._keep(found.digest, found.raw)
-        if not digest:
-            self._cache.put(_seen(name), found.digest.encode())
-        return found
-
-    def config(self, name: ImageName, descriptor: oci.Descriptor, what: str) -> bytes:
-        """Return a small blob, such as a config, verified. Raises SourceError."""
-        data = self._known(descriptor.digest)
-        if data is None:
-            data = self._client.get_blob(name, descriptor, what)
-            self._keep(descriptor.digest, data)
-        return data
-
-    def _known(self, digest: str) -> bytes | None:
-        data = self._cache.get(_path(digest))
-        return data if data is not None and oci.sha256(data) == digest else None
-
-    def _keep(self, digest: str, data: bytes) -> None:
-        self._cache.put(_path(digest), data)
-
-    def _last_seen(self, name: ImageName) -> str:
-        return (self._cache.get(_seen(name)) or b"").decode()
+def load() -> None:
+    """Import what makes the documents, while something else is waited for."""
+    from cyclonedx.model.component import Component  # noqa: F401
+    from cyclonedx.output.json import JsonV1Dot6  # noqa: F401
 
 
-def _path(digest: str) -> str:
-    return f"documents/{digest.removeprefix('sha256:')}"
+def make(found: Record, name: str) -> dict[str, bytes]:
+    """Return the documents by file name; `name` is the image's."""
+    made = {RECORD: record.text(found), SBOM: sbom.document(found)}
+    return made | {PROVENANCE: statement.document(found, name, made)}
 
 
-def _seen(name: ImageName) -> str:
-    return f"tags/{oci.sha256(str(name).encode()).removeprefix('sha256:')}"
+def artifacts(made: Mapping[str, bytes]) -> tuple[Artifact, ...]:
+    """Return the documents as what a destination puts beside an image."""
+    return tuple(Artifact(TYPES[name], TYPES[name], data) for name, data in made.items())
+
+
+def is_single(path: Path) -> bool:
+    """Tell whether a path given with --record is of a file, for the record alone."""
+    return path.suffix == ".json" or path.is_file()
+
+
+def check(path: Path | None) -> None:
+    """Raise DestinationError where the documents could not be written later."""
+    if path is None:
+        return
+    if is_single(path):
+        check_output(path, over=True)
+        return
+    check_output(path / RECORD if path.is_dir() else path, over=True)
+    for name in TYPES if path.is_dir() else ():
+        check_output(path / name, over=True)
+
+
+@contextmanager
+def written(path: Path | None, made: Mapping[str, bytes]) -> Iterator[None]:
+    """Write the documents to a folder (or the record to a file), where they appear when the block
+    ends well. Raises DestinationError.
+    """
+    if path is None:
+        yield
+        return
+    files = {path: made[RECORD]} if is_single(path) else {path / n: d for n, d in made.items()}
+    new = not is_single(path) and not path.exists()
+    try:
+        if new:
+            path.mkdir()
+        with ExitStack() as stack:
+            for file, data in files.items():
+                stack.enter_context(made_beside(file, folder=False, over=True)).write_bytes(data)
+            yield
+    except OSError as error:
+        raise DestinationError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        if new and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from assembler import assembly, dockerfile, imageconfig, interrupts, oci, record, results
+from assembler import (
+    assembly,
+    dockerfile,
+    documents,
+    imageconfig,
+    interrupts,
+    lock,
+    locking,
+    oci,
+    record,
+    results,
+)
 from assembler.destinations import Image
-from assembler.destinations.files import check_output, made_beside
+from assembler.destinations.files import check_output
 from assembler.destinations.opening import (
     Destination,
     check_push,
@@ -19,11 +28,12 @@ from assembler.destinations.opening import (
     open_destination,
     open_pushing,
 )
-from assembler.errors import UsageError
+from assembler.errors import SourceError, UsageError
 from assembler.oci import LayerBlob
 from assembler.options import Options
-from assembler.preparation import Inputs, Prepared, opened, prepare
+from assembler.preparation import Inputs, opened, prepare
 from assembler.progress import Progress
+from assembler.reference import ImageName
 from assembler.results import Finished
 
 
@@ -77,22 +87,42 @@ def extract(options: Options, progress: Progress) -> Result:
     elif options.multi_platform:
         raise UsageError("--multi-platform is for --push: it is the tag there that has several")
     assert destination is not None
-    if options.record is not None:
-        check_output(options.record, over=True)
+    documents.check(options.record)
+    if options.lock is not None:
+        check_output(options.lock, over=True)
+    # An Engine has no place for documents beside an image, and making them costs time.
+    beside = options.compress or options.record is not None
+    if beside:
+        threading.Thread(target=documents.load, daemon=True).start()
     with opened(options, progress) as inputs:
         finished = _known(inputs, destination, progress) or _made(inputs, progress)
-        image = finished.image
+        for repository in options.cache_to:
+            _share(inputs, repository, progress)
+        papers = documents.make(finished.record, inputs.tags[0]) if beside else {}
+        image = replace(finished.image, artifacts=documents.artifacts(papers))
         tags, pushed = inputs.tags if is_local else (), tuple(map(str, pushes))
         progress.say(f"delivering {', '.join((*tags, *pushed))}", level=1)
-        with _record_at(options.record, _record_text(image)):
+        with ExitStack() as stack:
+            stack.enter_context(documents.written(options.record, papers))
+            if options.lock is not None:
+                found = lock.parse(finished.record["inputs"])
+                stack.enter_context(locking.written(found, options.lock))
             destination.deliver(image, tags)
             interrupts.finish()
         # `inspect` finds it there.
         name = f"records/{image.id.removeprefix('sha256:')}.json"
-        inputs.cache.put(name, _record_text(image).encode(), sealed=False)
+        inputs.cache.put(name, record.text(finished.record), sealed=False)
         results.keep(inputs, finished)
         inputs.cache.prune()
         return Result(finished, tags, pushed, options.access.bytes_read, progress.seconds)
+
+
+def _share(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
+    """Put what is known of the full image's layers into a registry; at worst a warning."""
+    try:
+        inputs.remote_cache(repository).store(inputs.full)
+    except SourceError as error:
+        progress.warn(f"--cache-to is not done: {error}")
 
 
 def _known(inputs: Inputs, destination: Destination, progress: Progress) -> Finished | None:
@@ -117,6 +147,8 @@ def _made(inputs: Inputs, progress: Progress) -> Finished:
     def report(stage: assembly.Made, blob: LayerBlob) -> None:
         reports[stage.stage.name] = {
             "name": stage.stage.name,
+            "summary": stage.stage.summary,
+            "diff_id": blob.diff_id,
             "digest": blob.descriptor.digest,
             "size": stage.size,
             "compressed": blob.descriptor.size,
@@ -143,41 +175,14 @@ def _made(inputs: Inputs, progress: Progress) -> Finished:
         imageconfig.config(text, ready.base, layers, made, recipe) if direct else base.config,
         (*base.layers, *layers),
         options.platform,
-        imageconfig.manifest_annotations(ready.full.source, base, recipe),
-        (record.artifact(_document(ready)),),
+        imageconfig.manifest_annotations(ready.lock),
     )
     if not direct:
         from assembler.builder import build
 
         image = build(image, base, text, context, inputs.scratch)
-    return Finished(
-        image, [reports[name] for name in names], ready.base.size, ready.full.size, made.dropped
+    stages = [reports[name] for name in names]
+    found = record.document(
+        image, made, recipe, ready.lock, ready.full.source, stages, ready.full.env()
     )
-
-
-def _document(ready: Prepared) -> dict[str, Any]:
-    made = ready.assembly
-    facts = {
-        "release": ready.inputs.recipe.release,
-        "numpy": made.numpy,
-        "patches": made.patches,
-        "packages": made.packages,
-    }
-    nodes = (node for stage in made.stages for node in stage.nodes)
-    return record.document(nodes, ready.full.source, ready.base_blobs, facts)
-
-
-def _record_text(image: Image) -> str:
-    document = json.loads(image.artifacts[0].data)
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-@contextmanager
-def _record_at(path: Path | None, text: str) -> Iterator[None]:
-    """Write the record to `path`, where it appears when the block ends well."""
-    if path is None:
-        yield
-        return
-    with made_beside(path, folder=False, over=True) as temporary:
-        temporary.write_text(text, "utf-8")
-        yield
+    return Finished(image, stages, ready.base.size, ready.full.size, found)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from assembler import oci
+from assembler.lock import Lock
+from assembler.reference import ImageName
 from assembler.sources.opening import Access
 
 
@@ -31,8 +33,17 @@ class Options:
     read_all: bool = False
     make_index: bool = False
     index: str | None = None
+    cache_from: tuple[ImageName, ...] = ()
+    cache_to: tuple[ImageName, ...] = ()
     record: Path | None = None
+    lock: Path | None = None
+    locked: Lock | None = None
     access: Access = field(default_factory=Access)
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether every layer is to be read, whatever is known of it."""
+        return self.read_all or self.make_index
 
     @property
     def compress(self) -> bool:

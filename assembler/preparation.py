@@ -10,16 +10,17 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from assembler import (
     assembly,
+    components,
     dockerfile,
-    dpkg,
     indexes,
     interrupts,
+    locking,
     oci,
     offline,
     patches,
@@ -31,12 +32,14 @@ from assembler import (
 )
 from assembler.cache import Cache
 from assembler.download import NoRanges
-from assembler.errors import AssemblerError, UsageError
+from assembler.errors import AssemblerError, SourceError, UsageError
 from assembler.layercache import LayerCache
+from assembler.lock import Lock
 from assembler.options import Options
 from assembler.progress import Progress
 from assembler.reading import Reader
-from assembler.reference import Reference
+from assembler.reference import ImageName, Reference
+from assembler.remotecache import RemoteCache
 from assembler.seekindex import SeekIndex
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
@@ -52,6 +55,7 @@ class Inputs:
 
     template: Dockerfile.final, not filled in. tags: names for the result. scratch: a folder that
     ends with the run. cache: what outlives it. indexable: all stages that the release may take.
+    lock: all of it in a form that another run can be held to, but the wheels.
     """
 
     options: Options
@@ -63,11 +67,20 @@ class Inputs:
     scratch: Path
     cache: Cache
     indexable: list[stages.Stage]
+    lock: Lock
+
+    def remote_cache(self, repository: ImageName) -> RemoteCache:
+        """Return what is kept of layers in a registry's repository."""
+        scratch = self.scratch / "remote"
+        return RemoteCache(self.options.access.client, repository, self.cache, scratch)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is known once both images are read. index: of the full one, if it was asked for."""
+    """All that is known once both images are read. index: of the full one, if it was asked for.
+
+    lock: the inputs, wheels included.
+    """
 
     inputs: Inputs
     full: View
@@ -75,6 +88,7 @@ class Prepared:
     base_blobs: BlobSource
     assembly: assembly.Assembly
     index: SeekIndex | None
+    lock: Lock
 
 
 @contextmanager
@@ -86,7 +100,7 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
     if options.builder == "direct":
         # What it cannot carry out is said now, not after the reading.
         dockerfile.interpret(dockerfile.fill(template, (), {}, {}), {})
-    epoch = _epoch()
+    epoch, locked = _epoch(), options.locked
     if options.numpy is not None:
         releases.check_numpy(options.numpy, release)
     known = stages.load([resources.path("stages"), *options.stages])
@@ -110,30 +124,50 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
             options.numpy,
             cache,
             access.offline,
-            epoch if epoch is not None else _created(full),
+            epoch if epoch is not None else locked.mtime if locked else _created(full),
+            locked.wheels if locked else {},
         )
         tags = options.tags or (options.default_tag(release),)
         name = Reference.parse(options.base or releases.default_base(release))
         with access.open(name, options.platform) as base:
             indexable = [s for s in stages.of_release(known, release) if not s.refuse]
-            yield Inputs(options, recipe, template, tags, full, base, scratch, cache, indexable)
+            locking.check(options, recipe, template, full, base)
+            lock = locking.inputs(options, recipe, template, full, base)
+            yield Inputs(
+                options, recipe, template, tags, full, base, scratch, cache, indexable, lock
+            )
 
 
 def prepare(inputs: Inputs, progress: Progress) -> Prepared:
     """Read both images, select and close over what is wanted. Raises AssemblerError."""
-    index = indexes.find(inputs.options.index, inputs.full, inputs.cache)
+    options, full = inputs.options, inputs.full
+    if not options.reads_all:
+        for name in options.cache_from:
+            _fetch(inputs, name, progress)
+    index = indexes.of(full, inputs.cache)
+    if options.index is not None:
+        index = indexes.read(options.index, full, options.access.client)
     try:
         return _prepare(inputs, progress, index)
     except (Stale, NoRanges) as error:
         progress.warn(f"the index is not used: {error}; the layers are read instead")
         if isinstance(error, Stale):
-            indexes.forget(inputs.full, inputs.cache)
+            indexes.forget(full, inputs.cache)
         return _prepare(inputs, progress, None)
+
+
+def _fetch(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
+    """Bring what a registry knows of the full image's layers into the cache; at worst a warning."""
+    try:
+        packs = inputs.remote_cache(repository).fetch(inputs.full)
+        progress.say(f"{packs} packs from {repository}", level=1)
+    except SourceError as error:
+        progress.warn(f"--cache-from is not used: {error}")
 
 
 def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Prepared:
     options, scratch = inputs.options, inputs.scratch
-    forget = options.read_all or options.make_index
+    forget = options.reads_all
     known = LayerCache(inputs.cache, _folder(scratch / "packs"), forget=forget)
     reader = Reader(
         inputs.full,
@@ -150,7 +184,10 @@ def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Pre
     recorded = SeekIndex(reader.indexed) if options.make_index else None
     if recorded is not None:
         indexes.keep(recorded, inputs.full, inputs.cache)
-    return Prepared(inputs, full, base, blobs, made, recorded)
+    # An Engine's exact config is known only now.
+    lock = locking.inputs(options, inputs.recipe, inputs.template, inputs.full, blobs)
+    lock = replace(lock, wheels=made.wheels)
+    return Prepared(inputs, full, base, blobs, made, recorded, lock)
 
 
 def _read(
@@ -222,7 +259,7 @@ def _folder(path: Path) -> Path:
 
 
 _BASE = tree.matcher(
-    [*dpkg.FILES, "etc/{passwd,group,shadow,gshadow,subuid,subgid}", "{usr/,}lib/**/*.so*"]
+    [*components.FILES, "etc/{passwd,group,shadow,gshadow,subuid,subgid}", "{usr/,}lib/**/*.so*"]
 )
 
 

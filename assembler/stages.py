@@ -202,18 +202,23 @@ class _Loader:
         self._problem(place, f"{key!r} must be {expected}, not {value!r}")
 
 
+def files(folders: list[Path]) -> dict[str, Path]:
+    """Return the stage files of these folders by name; a later folder's replaces an earlier's."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"--stages {folder}: no such folder")
+        found |= {path.stem: path for path in folder.glob("*.toml")}
+    return found
+
+
 def load(folders: list[Path]) -> list[Stage]:
     """Return the stages of these folders, in layer order; a later folder's file replaces one of
     the same name. Raises SelectionError that lists everything wrong in any of the files.
     """
-    files: dict[str, Path] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"--stages {folder}: no such folder")
-        files |= {path.stem: path for path in folder.glob("*.toml")}
     stages: list[Stage] = []
     problems: list[str] = []
-    for name, path in files.items():
+    for name, path in files(folders).items():
         loader = _Loader(path.name)
         try:
             table = tomllib.loads(path.read_text("utf-8"))

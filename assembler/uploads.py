@@ -129,6 +129,21 @@ class Uploader:
             except RegistryError as error:
                 self._wait(patience, error)
 
+    def document(
+        self, name: ImageName, reference: str, artifact_type: str, blobs: Sequence[oci.Json]
+    ) -> None:
+        """Have an artifact under a tag. blobs: descriptors of what it is made of, sent before."""
+        empty = oci.Descriptor(oci.OCI_EMPTY, oci.sha256(b"{}"), 2)
+        self.blob(name, empty, lambda: io.BytesIO(b"{}"))
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": oci.OCI_MANIFEST,
+            "artifactType": artifact_type,
+            "config": empty.json(),
+            "layers": list(blobs),
+        }
+        self.manifest(name, reference, oci.canonical(manifest), oci.OCI_MANIFEST)
+
     def artifact(self, name: ImageName, subject: oci.Descriptor, artifact: Artifact) -> str:
         """Have `artifact` beside the manifest `subject`, as its referrer; return its digest.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from assembler import oci, tree
@@ -31,6 +32,11 @@ class View:
             self.tree.apply(layer, number)
         if not self._reader.all_read:
             self.fetch(path for path in self.tree if likely(path))
+
+    @classmethod
+    def of(cls, source: Source, spool: Path, likely: Wanted) -> View:
+        """Return the view of a source of which nothing is known; `spool`: a folder for contents."""
+        return cls(source, likely, Reader(source, spool))
 
     def fetch(self, paths: Iterable[str]) -> None:
         """Make sure that the content of these regular files (real paths) is at hand."""

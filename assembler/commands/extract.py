@@ -69,8 +69,26 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         default="direct",
         help="direct needs no Docker; engine runs docker build, for a Dockerfile with RUN",
     )
+    add(
+        "--cache-to",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="put what is now known of the layers into this repository; repeatable",
+    )
     add("--dockerfile", type=Path, metavar="FILE", help="in the place of Dockerfile.final")
-    add("--record", type=Path, metavar="FILE", help="also write the record of every file there")
+    add(
+        "--record",
+        type=Path,
+        metavar="DIR|FILE",
+        help="also write there record.json, sbom.cdx.json and provenance.intoto.json (a name that "
+        "ends in .json: the record alone)",
+    )
+    locks = command.add_mutually_exclusive_group()
+    locks.add_argument("--lock", type=Path, metavar="FILE", help="also write every input there")
+    locks.add_argument(
+        "--locked", type=Path, metavar="FILE", help="use what this lock has, and nothing else"
+    )
 
 
 def _table(result: Result, progress: Progress) -> None:

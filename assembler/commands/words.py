@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assembler.oci import Platform
     from assembler.options import Options
+    from assembler.reference import ImageName
     from assembler.sources.opening import Access
 
 
@@ -18,7 +20,8 @@ def _cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assembler"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return the platform of this machine."""
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     return f"linux/{names.get(platform.machine(), platform.machine())}"
 
@@ -54,7 +57,7 @@ def inputs(command: argparse.ArgumentParser) -> None:
         help="the base image, in the same forms; default the ubuntu of the release",
     )
     add("--numpy", metavar="VERSION", help="numpy to pin; default 1.26.4 (1.24.4 for Python 3.8)")
-    add("--platform", default=_machine(), metavar="OS/ARCH", help="default %(default)s")
+    add("--platform", default=machine(), metavar="OS/ARCH", help="default %(default)s")
     add(
         "--stages",
         action="append",
@@ -87,6 +90,13 @@ def access(command: argparse.ArgumentParser) -> None:
     add("--offline", action="store_true", help="use no network at all")
     cache(command)
     add("--no-cache", action="store_true", help="read and write no cache")
+    add(
+        "--cache-from",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="a repository where --cache-to has put what is known of layers; repeatable",
+    )
     add("--index", action="store_true", help="make a seek index while every layer is read")
     add(
         "--index-from",
@@ -110,47 +120,15 @@ def messages(command: argparse.ArgumentParser) -> None:
     command.add_argument("-v", "--verbose", action="store_true", help="say more")
 
 
-def options(
-    words: argparse.Namespace, warn: Callable[[str], None], *, leave_out: str = ""
-) -> Options:
-    """Return what `words` ask for; UsageError where they make no sense.
-
-    leave_out: a mirror that is not to be read from, since it is being written.
-    """
+def platform_of(words: argparse.Namespace) -> Platform:
+    """Return the platform asked for; UsageError where it is none."""
     from assembler.errors import UsageError
     from assembler.oci import Platform
-    from assembler.options import Options
-    from assembler.wheels import check_version
 
     try:
-        platform_ = Platform.parse(words.platform)
+        return Platform.parse(words.platform)
     except ValueError as error:
         raise UsageError(f"--platform: {error}") from None
-    if words.numpy is not None:
-        check_version(words.numpy)
-    cache = None if words.no_cache else words.cache_dir
-    return Options(
-        release=words.release,
-        backends=tuple(words.backend or ("onnxruntime", "python")),
-        source=words.source,
-        base=words.base,
-        tags=tuple(getattr(words, "tag", ())),
-        output=getattr(words, "output", None),
-        push=tuple(getattr(words, "push", ())),
-        multi_platform=getattr(words, "multi_platform", False),
-        numpy=words.numpy,
-        platform=platform_,
-        builder=getattr(words, "builder", "direct"),
-        keep=tuple(words.keep),
-        stages=tuple(words.stages),
-        dockerfile=getattr(words, "dockerfile", None),
-        cache=cache,
-        read_all=words.read_all,
-        make_index=words.index,
-        index=words.index_from,
-        record=getattr(words, "record", None),
-        access=reach(words, warn, leave_out),
-    )
 
 
 def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str = "") -> Access:
@@ -169,3 +147,72 @@ def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str
         ca=known.ca,
         warn=warn,
     )
+
+
+def options(
+    words: argparse.Namespace, warn: Callable[[str], None], *, leave_out: str = ""
+) -> Options:
+    """Return what `words` ask for; UsageError where they make no sense.
+
+    leave_out: a mirror that is not to be read from, since it is being written.
+    """
+    from assembler.options import Options
+    from assembler.wheels import check_version
+
+    if words.numpy is not None:
+        check_version(words.numpy)
+    cache = None if words.no_cache else words.cache_dir
+    found = Options(
+        release=words.release,
+        backends=tuple(words.backend or ("onnxruntime", "python")),
+        source=words.source,
+        base=words.base,
+        tags=tuple(getattr(words, "tag", ())),
+        output=getattr(words, "output", None),
+        push=tuple(getattr(words, "push", ())),
+        multi_platform=getattr(words, "multi_platform", False),
+        numpy=words.numpy,
+        platform=platform_of(words),
+        builder=getattr(words, "builder", "direct"),
+        keep=tuple(words.keep),
+        stages=tuple(words.stages),
+        dockerfile=getattr(words, "dockerfile", None),
+        cache=cache,
+        read_all=words.read_all,
+        make_index=words.index,
+        index=words.index_from,
+        cache_from=tuple(_repository(each, "--cache-from", cache) for each in words.cache_from),
+        cache_to=tuple(
+            _repository(each, "--cache-to", cache) for each in getattr(words, "cache_to", ())
+        ),
+        record=getattr(words, "record", None),
+        lock=getattr(words, "lock", None),
+        access=reach(words, warn, leave_out),
+    )
+    if getattr(words, "locked", None) is None:
+        return found
+    from assembler import lock, locking
+
+    return locking.chosen(lock.read(words.locked), found, given(words), exact=True)
+
+
+def given(words: argparse.Namespace) -> set[str]:
+    """Return the names of the options that the user gave, of those that a lock has as well."""
+    usual = {"platform": machine(), "builder": "direct"}
+    names = ("release", "backend", "keep", "source", "base", "numpy", "platform", "builder")
+    found = {
+        name for name in names if getattr(words, name, None) not in (None, [], usual.get(name))
+    }
+    return {"backends" if name == "backend" else name for name in found}
+
+
+def _repository(text: str, option: str, cache: Path | None) -> ImageName:
+    from assembler.errors import UsageError
+    from assembler.reference import ImageName
+
+    if cache is None:
+        raise UsageError(f"{option} goes by way of the cache: leave out --no-cache")
+    name = ImageName.parse(text.removeprefix("docker://"))
+    if not name.digest and ":" in text.rpartition("/")[2]:
+        raise UsageError(f"{option} {text}: name a repository; the tags in it come by themselves")
+    return name

@@ -90,11 +90,11 @@ class Access:
 
     def _open(self, reference: Reference, platform: Platform) -> Source:
         if reference.transport == "docker":
-            from assembler.documents import Documents
+            from assembler.manifestcache import ManifestCache
             from assembler.sources.registry import RegistrySource
 
             assert reference.name is not None
-            documents = Documents(self.client, self.cache, offline=self.offline)
+            documents = ManifestCache(self.client, self.cache, offline=self.offline)
             return RegistrySource(
                 reference.name, platform, self.client, documents, on_bytes=self._count_remote
             )

@@ -9,9 +9,9 @@ from typing import BinaryIO, TypeVar, cast
 
 from assembler import oci, parallel
 from assembler.cache import Cache
-from assembler.documents import Documents
 from assembler.download import BlobReader
 from assembler.errors import SourceError
+from assembler.manifestcache import ManifestCache
 from assembler.manifests import RemoteManifest
 from assembler.reference import ImageName
 from assembler.registry import RegistryClient
@@ -36,13 +36,13 @@ class RegistrySource:
         name: ImageName,
         platform: oci.Platform,
         client: RegistryClient,
-        documents: Documents | None = None,
+        documents: ManifestCache | None = None,
         *,
         workers: int = WORKERS,
         on_bytes: Callable[[int, int], object] | None = None,
     ) -> None:
         self._name, self._client, self._workers = name, client, workers
-        self._documents = documents or Documents(client, Cache(None, print))
+        self._documents = documents or ManifestCache(client, Cache(None, print))
         self.on_bytes = on_bytes
         self._reading: set[threading.Event] = set()
         self.reference = str(name)

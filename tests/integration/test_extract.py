@@ -12,7 +12,6 @@ import docker
 import pytest
 
 from assembler.oci import Platform
-from assembler.reading import Reader
 from assembler.reference import Reference
 from assembler.sources.opening import Access
 from assembler.tree import Tree
@@ -26,7 +25,7 @@ IMAGE = "tritonserver:24.05-onnxruntime-python-cpu"
 def view(reference: str, tmp_path: Path) -> View:
     """Read an image that was made, contents and all."""
     with Access().open(Reference.parse(reference), Platform("linux", "amd64")) as source:
-        return View(source, lambda _: True, Reader(source, tmp_path))
+        return View.of(source, tmp_path, lambda _: True)
 
 
 def listing(tree: Tree) -> dict[str, tuple[Any, ...]]:

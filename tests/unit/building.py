@@ -7,15 +7,12 @@ import json
 import struct
 import tarfile
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 from assembler import oci
 from assembler.layers import Content, Spool, read_layer
-from assembler.reading import Reader
 from assembler.streams import LayerStream
 from assembler.tree import Tree
-from assembler.view import View
 
 
 def reg(name: str, data: bytes | str = b"", mode: int = 0o644, **pax: str) -> Any:
@@ -64,11 +61,6 @@ def tar(*entries: Any, form: int = tarfile.PAX_FORMAT) -> bytes:
         for info, data in entries:
             archive.addfile(info, io.BytesIO(data))
     return out.getvalue()
-
-
-def view(source: MemorySource, folder: Path, likely: Callable[[str], bool]) -> View:
-    """Return the view of a source; `folder` holds contents."""
-    return View(source, likely, Reader(source, folder))
 
 
 class MemorySource:

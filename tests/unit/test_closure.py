@@ -11,7 +11,8 @@ from assembler import assembly, stages
 from assembler.cache import Cache
 from assembler.errors import SelectionError
 from assembler.rootfs import RootFS
-from tests.unit.building import MemorySource, elf, reg, sym, tar, view
+from assembler.view import View
+from tests.unit.building import MemorySource, elf, reg, sym, tar
 
 LIB = "usr/lib/x86_64-linux-gnu"
 LOADER = "/lib64/ld-linux-x86-64.so.2"
@@ -66,8 +67,8 @@ def make(
     )
     return assembly.assemble(
         recipe,
-        view(full_, tmp_path / "f", lambda _: False),
-        view(base_, tmp_path / "b", lambda _: False),
+        View.of(full_, tmp_path / "f", lambda _: False),
+        View.of(base_, tmp_path / "b", lambda _: False),
         tmp_path,
     )
 

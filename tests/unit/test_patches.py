@@ -9,7 +9,8 @@ import pytest
 from assembler import patches, resources
 from assembler.errors import SelectionError
 from assembler.rootfs import RootFS
-from tests.unit.building import MemorySource, reg, tar, view
+from assembler.view import View
+from tests.unit.building import MemorySource, reg, tar
 
 DIFF = """--- a/opt/x.py
 +++ b/opt/x.py
@@ -24,8 +25,8 @@ DIFF = """--- a/opt/x.py
 def rootfs(tmp_path: Path, text: str) -> RootFS:
     for name in ("f", "b"):
         (tmp_path / name).mkdir()
-    full = view(MemorySource(tar(reg("opt/x.py", text))), tmp_path / "f", lambda _: True)
-    base = view(MemorySource(tar()), tmp_path / "b", lambda _: True)
+    full = View.of(MemorySource(tar(reg("opt/x.py", text))), tmp_path / "f", lambda _: True)
+    base = View.of(MemorySource(tar()), tmp_path / "b", lambda _: True)
     made = RootFS(base, full, tmp_path)
     made.take("opt/x.py", "s", "wanted")
     return made
