@@ -28,7 +28,7 @@ from assembler.destinations.opening import (
     open_destination,
     open_pushing,
 )
-from assembler.errors import SourceError
+from assembler.errors import SourceError, UsageError
 from assembler.oci import LayerBlob
 from assembler.options import Options
 from assembler.preparation import Inputs, opened, prepare
@@ -80,7 +80,12 @@ def extract(options: Options, progress: Progress) -> Result:
     # What is pushed and has no other name or place asked for is not wanted here as well.
     is_local = bool(not pushes or options.output or options.tags)
     local = open_destination(options.output) if is_local else None
-    destination = open_pushing(pushes, options.access.client, local) if pushes else local
+    destination = local
+    if pushes:
+        client, several = options.access.client, options.multi_platform
+        destination = open_pushing(pushes, client, local, multi_platform=several)
+    elif options.multi_platform:
+        raise UsageError("--multi-platform is for --push: it is the tag there that has several")
     assert destination is not None
     documents.check(options.record)
     if options.lock is not None:

@@ -22,6 +22,7 @@ class Options:
     tags: tuple[str, ...] = ()
     output: Path | None = None
     push: tuple[str, ...] = ()
+    multi_platform: bool = False
     numpy: str | None = None
     platform: oci.Platform = field(default_factory=lambda: oci.Platform("linux", "amd64"))
     builder: str = "direct"

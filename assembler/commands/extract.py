@@ -59,6 +59,11 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         "nothing goes into the Engine",
     )
     add(
+        "--multi-platform",
+        action="store_true",
+        help="with --push: put it into the index that the tag names, beside other platforms",
+    )
+    add(
         "--builder",
         choices=("direct", "engine"),
         default="direct",

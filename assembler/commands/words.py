@@ -170,6 +170,7 @@ def options(
         tags=tuple(getattr(words, "tag", ())),
         output=getattr(words, "output", None),
         push=tuple(getattr(words, "push", ())),
+        multi_platform=getattr(words, "multi_platform", False),
         numpy=words.numpy,
         platform=platform_of(words),
         builder=getattr(words, "builder", "direct"),
