@@ -16,6 +16,7 @@ from assembler import (
     locking,
     oci,
     record,
+    sbom,
 )
 from assembler.destinations import Image
 from assembler.destinations.files import check_output
@@ -64,7 +65,7 @@ def extract(options: Options, progress: Progress) -> Result:
     # An Engine has no place for documents beside an image, and making them costs time.
     beside = options.output is not None or options.record is not None
     if beside:
-        threading.Thread(target=documents.load, daemon=True).start()
+        threading.Thread(target=sbom.load, daemon=True).start()
     with prepare(options, progress) as ready:
         image, reports = _image(options, progress, ready)
         found = record.document(
