@@ -18,6 +18,7 @@ from assembler import (
     oci,
     record,
     results,
+    sbom,
 )
 from assembler.destinations import Image
 from assembler.destinations.files import check_output
@@ -93,7 +94,7 @@ def extract(options: Options, progress: Progress) -> Result:
     # An Engine has no place for documents beside an image, and making them costs time.
     beside = options.compress or options.record is not None
     if beside:
-        threading.Thread(target=documents.load, daemon=True).start()
+        threading.Thread(target=sbom.load, daemon=True).start()
     with opened(options, progress) as inputs:
         finished = _known(inputs, destination, progress) or _made(inputs, progress)
         for repository in options.cache_to:
