@@ -9,9 +9,9 @@ import docker
 import pytest
 
 from tests.conftest import Hosted
-from tests.serving.client import CHECKS
-from tests.serving.models import write_repository
-from tests.serving.server import Server, serve
+from assembler.verify.serving.client import CHECKS
+from assembler.verify.serving.models import write_repository
+from assembler.verify.serving.server import Server, serve
 
 
 @pytest.fixture(scope="module")

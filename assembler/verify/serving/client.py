@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import requests
 import tritonclient.grpc as triton_grpc
 
-from tests.serving import checks_admin, checks_infer, checks_settings, wire
-from tests.serving.wire import Arrays
+from assembler.verify.serving import wire
+from assembler.verify.serving.wire import Arrays
 
+HTTP, GRPC, METRICS = 8000, 8001, 8002
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 class Client:
     """HTTP, gRPC and metrics of one server; every answer that is not a success raises."""
 
-    def __init__(
-        self, http_port: int, grpc_port: int, metrics_port: int, host: str = "127.0.0.1"
-    ) -> None:
-        self.base = f"http://{host}:{http_port}"
-        self.metrics_address = f"http://{host}:{metrics_port}/metrics"
+    def __init__(self, host: str, models: Iterable[str] = ()) -> None:
+        """models: those that the server was given; checks that ask others leave them out."""
+        self.host, self.models = host, tuple(models)
+        self.base = f"http://{host}:{HTTP}"
+        self.metrics_address = f"http://{host}:{METRICS}/metrics"
         self.session = requests.Session()
-        # A proxy from the environment must not come between us and the loopback.
+        # A proxy from the environment must not come between us and a container.
         self.session.trust_env = False
         # Triton spends its whole exit timeout on an idle connection, and then exits with status 1.
         self.session.headers["Connection"] = "close"
-        self.grpc = triton_grpc.InferenceServerClient(f"{host}:{grpc_port}")
+        self.grpc = triton_grpc.InferenceServerClient(
+            f"{host}:{GRPC}", channel_args=[("grpc.enable_http_proxy", 0)]
+        )
 
     def close(self) -> None:
         """Give the connections back."""
         self.session.close()
         self.grpc.close()
 
-    def status(self, path: str) -> int:
+    def status(self, path: str, timeout: float = 30) -> int:
         """The HTTP status of a GET, whatever it is."""
-        return self.session.get(self._address(path), timeout=30).status_code
+        return self.session.get(self._address(path), timeout=timeout).status_code
 
     def get(self, path: str) -> Any:
         """The JSON answer to a GET."""
@@ -93,6 +96,23 @@ class Client:
             rest = rest[size:]
         return outputs
 
+    def infer_http(self, model: str, arrays: Arrays) -> Arrays:
+        """Infer over HTTP with Triton's own client, which sends and asks for bytes."""
+        import tritonclient.http as triton_http
+
+        inputs = []
+        for name, array in arrays.items():
+            tensor = triton_http.InferInput(name, list(array.shape), wire.datatype(array))
+            inputs.append(tensor.set_data_from_numpy(wire.wire(array)))
+        # As above: no connection may stay open.
+        client = triton_http.InferenceServerClient(f"{self.host}:{HTTP}", network_timeout=60)
+        try:
+            result = client.infer(model, inputs, headers={"Connection": "close"})
+        finally:
+            client.close()
+        outputs = result.get_response()["outputs"]
+        return {o["name"]: wire.texts(result.as_numpy(o["name"])) for o in outputs}
+
     def infer_grpc(self, model: str, arrays: Arrays) -> Arrays:
         """Infer over gRPC."""
         inputs = []
@@ -110,24 +130,3 @@ class Client:
     def _json(answer: requests.Response, path: str) -> Any:
         assert answer.status_code == 200, f"/v2/{path}: HTTP {answer.status_code}: {answer.text}"
         return answer.json() if answer.content else None
-
-
-Check = Callable[[Client], None]
-CHECKS: list[tuple[str, Check]] = [
-    *checks_admin.CHECKS,
-    *checks_infer.CHECKS,
-    *checks_settings.CHECKS,
-]
-
-
-def check_all(client: Client) -> list[tuple[str, str | None]]:
-    """Run every check, also after a failure; the error is None where all is well."""
-    results: list[tuple[str, str | None]] = []
-    for name, check in CHECKS:
-        try:
-            check(client)
-        except Exception as error:  # a lost connection is a failed check as well
-            results.append((name, f"{type(error).__name__}: {error}"))
-        else:
-            results.append((name, None))
-    return results
