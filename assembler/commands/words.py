@@ -17,7 +17,8 @@ def _cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assembler"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return this machine's platform, as os/arch."""
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     return f"linux/{names.get(platform.machine(), platform.machine())}"
 
@@ -53,7 +54,7 @@ def inputs(command: argparse.ArgumentParser) -> None:
         help="the base image, in the same forms; default the ubuntu of the release",
     )
     add("--numpy", metavar="VERSION", help="numpy to pin; default 1.26.4 (1.24.4 for Python 3.8)")
-    add("--platform", default=_machine(), metavar="OS/ARCH", help="default %(default)s")
+    add("--platform", default=machine(), metavar="OS/ARCH", help="default %(default)s")
     add(
         "--stages",
         action="append",

@@ -175,7 +175,8 @@ def run(
         finally:
             timer.cancel()
     finally:
-        _remove(client, made, name)
+        with interrupts.held():
+            _remove(client, made, name)
 
 
 def _remove(client: Any, container: str | None, network: str) -> None:
@@ -201,5 +202,3 @@ def sweep(client: Any) -> None:
             for name in (each.get("NetworkSettings") or {}).get("Networks") or ():
                 if name.startswith("assembler-verify-"):
                     client.remove_network(name)
-
-

@@ -78,6 +78,7 @@ class ExportedSource:
 
     def read(self, indices: Collection[int], visit: Callable[[BinaryIO], T]) -> dict[int, T]:
         """As `Source.read`. The container is made for this, never started, and removed."""
+        assert set(indices) <= {0}
         doing = f"reading {self.reference}"
         with engine_errors(doing):
             with interrupts.held():

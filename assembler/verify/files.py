@@ -53,7 +53,7 @@ class Files(View):
         """The machine of the server, as in elf.MACHINES; "" where it has none."""
         for path in (SERVER, LIBRARY, "usr/bin/env", "bin/sh"):
             real = self.tree.resolve(path)
-            found = self.elf(real) if real else None
+            found = self.elf_at(real) if real else None
             if found:
                 return found.machine
         return ""
@@ -70,7 +70,7 @@ class Files(View):
             real is not None and self.tree[real].kind == "file" and bool(self.tree[real].mode & 1)
         )
 
-    def elf(self, path: str) -> elf.Elf | None:
+    def elf_at(self, path: str) -> elf.Elf | None:
         """Return the ELF file at a real path, None for what is none; a damaged one is noted."""
         if path not in self._elves:
             entry = self.tree[path]
@@ -91,7 +91,7 @@ class Files(View):
         machine = self.machine
         paths = [p for p in self.tree if self.tree[p].kind == "file" and self._likely(p)]
         for path in paths:
-            found = self.elf(path)
+            found = self.elf_at(path)
             if found is not None and found.machine == machine:
                 yield path, found
 

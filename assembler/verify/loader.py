@@ -51,7 +51,7 @@ class Loader:
         seen = {root}
         while todo:
             path, inherited = todo.pop(0)
-            found = self.files.elf(path)
+            found = self.files.elf_at(path)
             if found is None:
                 continue
             own = tuple(self._folders(path, found.rpath)) if not found.runpath else ()
@@ -98,7 +98,7 @@ class Loader:
         real = self.files.tree.resolve(path)
         if real is None or self.files.tree[real].kind != "file":
             return None
-        found = self.files.elf(real)
+        found = self.files.elf_at(real)
         fits = real in self.files.damaged or (found is not None and found.machine == self.machine)
         return real if fits else None
 

@@ -164,12 +164,12 @@ class Libraries:
 
     def versions(self) -> str:
         """Every symbol version asked for is offered."""
-        return require(self._too_old(self.loader, self.needs), "symbol versions are offered")
+        return require(self._too_old(self.needs), "symbol versions are offered")
 
-    def _too_old(self, loader: Loader, needs: list[Need]) -> Iterator[str]:
+    def _too_old(self, needs: list[Need]) -> Iterator[str]:
         for need in needs:
-            user = self.files.elf(need.path)
-            offer = self.files.elf(need.provider) if need.provider else None
+            user = self.files.elf_at(need.path)
+            offer = self.files.elf_at(need.provider) if need.provider else None
             if user is None or offer is None or not offer.offers:
                 continue
             for version in sorted(set(user.versions.get(need.soname, ())) - offer.offers):
@@ -207,7 +207,7 @@ class Libraries:
                 if need.provider is None or chosen in (None, need.provider):
                     continue
                 now = Need(need.path, need.soname, chosen)
-                if any(self._too_old(self.loader, [now])) or chosen in self.files.damaged:
+                if any(self._too_old([now])) or chosen in self.files.damaged:
                     yield (
                         f"LD_LIBRARY_PATH={value} makes /{need.path} load /{chosen}, which does "
                         f"not fit, in the place of /{need.provider}"
@@ -241,5 +241,5 @@ class Libraries:
 
 
 def _executable(files: Files, path: str) -> bool:
-    found = files.elf(path)
+    found = files.elf_at(path)
     return bool(found and found.interpreter) and ".so" not in path.rpartition("/")[2]

@@ -42,7 +42,7 @@ class Python:
     def _stub_version(self) -> str:
         """Return the Python that the stub is linked to, like 3.10."""
         real = self.files.tree.resolve(STUB)
-        found = self.files.elf(real) if real else None
+        found = self.files.elf_at(real) if real else None
         names = [m[1] for s in (found.needed if found else ()) if (m := _LIBPYTHON.fullmatch(s))]
         if not names:
             raise Skipped("the stub does not say which Python it is for")
@@ -141,9 +141,7 @@ class Python:
                 if path.endswith("-packages/numpy/__init__.py")
             ]
             if others:
-                raise Failed(
-                    f"no numpy for Python {python}, the stub's: /{others[0]} is another's"
-                )
+                raise Failed(f"no numpy for Python {python}, the stub's: /{others[0]} is another's")
             raise Failed(f"no numpy for Python {python}: the python backend cannot import it")
         tags = [
             match

@@ -14,14 +14,15 @@ from assembler.verify.serving.models import expected_label
 
 if TYPE_CHECKING:
     from assembler.verify.serving.client import Client
-    from assembler.verify.serving.wire import Arrays
+    from assembler.verify.serving.wire import Array, Arrays
 
     Infer = Callable[[str, Arrays], Arrays]
 
 TEXTS = ("помогите мне", "Почему не работает заказ?", "it does not work at all", "straße 🙂")
 
 
-def _text_array(*rows: str) -> np.ndarray:
+def text_array(*rows: str) -> Array:
+    """Texts as a tensor of one dimension."""
     return np.array(rows, dtype=np.object_)
 
 
@@ -50,15 +51,22 @@ def _no_config(infer: Infer) -> None:
     _expect("no_config", infer("no_config", {"A": a}), {"B": a * a - np.float32(3)})
 
 
-def _every_type(infer: Infer, model: str = "every_type") -> None:
+def every_type_arrays() -> Arrays:
+    """One array of each type, from one end of the type to the other, so that a lost sign or half
+    of the bytes shows.
+    """
     sent: Arrays = {}
     for kind in TYPES:
         if kind == "STRING":
-            sent[kind] = _text_array(*TEXTS).reshape(2, 2)
+            sent[kind] = text_array(*TEXTS).reshape(2, 2)
         else:
-            # From one end of the type to the other, so a lost sign or half of the bytes shows.
             least, most = _ends(np.dtype(triton_to_np_dtype(kind)))
             sent[kind] = np.stack([least, most, most, least]).reshape(2, 2)
+    return sent
+
+
+def _every_type(infer: Infer, model: str = "every_type") -> None:
+    sent = every_type_arrays()
     answer = infer(model, {f"IN_{kind}": array for kind, array in sent.items()})
     _expect(model, answer, {f"OUT_{kind}": array for kind, array in sent.items()})
 
@@ -73,18 +81,18 @@ def _ends(kind: np.dtype[Any]) -> tuple[Any, Any]:
 def expect_echo(infer: Infer, model: str = "echo") -> None:
     values = np.array([1, 2.5, -3, 4, 5, 6.25], dtype=np.float32)
     expected = {
-        "TEXT_UPPER": _text_array(*(text.upper() for text in TEXTS)),
+        "TEXT_UPPER": text_array(*(text.upper() for text in TEXTS)),
         "VALUES_DOUBLED": values * 2,
         "SUM": np.array([15.75], dtype=np.float32),
     }
-    _expect(model, infer(model, {"TEXT": _text_array(*TEXTS), "VALUES": values}), expected)
+    _expect(model, infer(model, {"TEXT": text_array(*TEXTS), "VALUES": values}), expected)
 
 
 def _ensemble(infer: Infer) -> None:
     # Alone as the template's users ask it, then as a full batch.
     for texts in (TEXTS[:1], TEXTS):
-        sent = {"text_input": _text_array(*texts).reshape(-1, 1)}
-        labels = _text_array(*(expected_label(text) for text in texts)).reshape(-1, 1)
+        sent = {"text_input": text_array(*texts).reshape(-1, 1)}
+        labels = text_array(*(expected_label(text) for text in texts)).reshape(-1, 1)
         _expect("ensemble_model", infer("ensemble_model", sent), {"label": labels})
 
 

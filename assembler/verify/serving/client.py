@@ -13,7 +13,6 @@ from assembler.verify.serving import wire
 from assembler.verify.serving.wire import Arrays
 
 HTTP, GRPC, METRICS = 8000, 8001, 8002
-_HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 class Client:
@@ -56,6 +55,15 @@ class Client:
         )
         return self._json(answer, path)
 
+    def raw(
+        self, path: str, body: bytes | Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> bytes:
+        """The bytes of the answer to a POST."""
+        data = body if isinstance(body, bytes) else wire.encode(body)
+        answer = self.session.post(self._address(path), data=data, headers=headers, timeout=60)
+        assert answer.status_code == 200, f"/v2/{path}: HTTP {answer.status_code}: {answer.text}"
+        return answer.content
+
     def metrics(self) -> str:
         """The metrics page in Prometheus' text format."""
         answer = self.session.get(self.metrics_address, timeout=30)
@@ -64,30 +72,17 @@ class Client:
 
     def infer_json(self, model: str, arrays: Arrays) -> Arrays:
         """Infer over HTTP with the tensors as JSON."""
-        inputs = [{**wire.header(n, a), "data": a.reshape(-1).tolist()} for n, a in arrays.items()]
-        answer = self.post(f"models/{model}/infer", {"inputs": inputs})
+        answer = json.loads(self.raw(f"models/{model}/infer", *wire.json_request(arrays)))
         return {output["name"]: wire.from_json(output) for output in answer["outputs"]}
 
     def infer_binary(self, model: str, arrays: Arrays) -> Arrays:
         """Infer over HTTP with the tensors as bytes behind the JSON header, both ways."""
-        parts = {name: wire.to_bytes(array) for name, array in arrays.items()}
-        inputs = [
-            {**wire.header(n, a), "parameters": {"binary_data_size": len(parts[n])}}
-            for n, a in arrays.items()
-        ]
-        document = {"inputs": inputs, "parameters": {"binary_data_output": True}}
-        header = wire.encode(document)
+        body, headers = wire.binary_request(arrays)
         answer = self.session.post(
-            f"{self.base}/v2/models/{model}/infer",
-            data=header + b"".join(parts.values()),
-            headers={
-                "Content-Type": "application/octet-stream",
-                _HEADER_LENGTH: str(len(header)),
-            },
-            timeout=60,
+            self._address(f"models/{model}/infer"), data=body, headers=headers, timeout=60
         )
         assert answer.status_code == 200, f"{model}: HTTP {answer.status_code}: {answer.text}"
-        length = answer.headers.get(_HEADER_LENGTH)
+        length = answer.headers.get(wire.HEADER_LENGTH)
         assert length, f"{model}: asked for binary tensors, got {answer.text[:200]}"
         rest, outputs = answer.content[int(length) :], {}
         for output in json.loads(answer.content[: int(length)])["outputs"]:

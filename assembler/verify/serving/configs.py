@@ -67,7 +67,9 @@ def _ensemble() -> str:
 
 
 _DECOUPLED = "model_transaction_policy { decoupled: true }\n"
+# With one slot only, as `direct` has it here, a second sequence would wait for the first one's end.
 _SEQUENCE = """sequence_batching {
+  oldest { max_candidate_sequences: 4 }
   control_input [
     { name: "START" control [ { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } ] }
   ]
@@ -119,9 +121,7 @@ def configurations() -> dict[str, str]:
     number_in: list[Tensor] = [("N", "TYPE_INT32", "1")]
     number_out: list[Tensor] = [("M", "TYPE_INT32", "1")]
     return {
-        "every_type_python": _config(
-            "every_type_python", python, every_in, every_out, 4, cpu
-        ),
+        "every_type_python": _config("every_type_python", python, every_in, every_out, 4, cpu),
         "countdown": _config("countdown", python, number_in, number_out, 0, cpu, _DECOUPLED),
         "running_sum": _config("running_sum", python, number_in, number_out, 1, cpu, _SEQUENCE),
         "calls_echo": _config("calls_echo", python, echo_in, echo_out, 0, cpu),

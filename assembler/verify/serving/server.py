@@ -55,7 +55,9 @@ def _wait_ready(server: Server, seconds: float) -> None:
         state = server.container.state
         if not state["Running"]:
             killed = " (out of memory)" if state.get("OOMKilled") else ""
-            raise ServerError(f"ended with status {state['ExitCode']}{killed}: {server.complaint()}")
+            raise ServerError(
+                f"ended with status {state['ExitCode']}{killed}: {server.complaint()}"
+            )
         try:
             if server.client.status("health/ready", timeout=5) == 200:
                 break

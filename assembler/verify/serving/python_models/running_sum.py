@@ -9,7 +9,7 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     """Keeps a sum for each sequence, by its correlation id."""
 
-    def initialize(self, args: dict[str, str]) -> None:
+    def initialize(self, _args: dict[str, str]) -> None:
         """Begin with no sequence."""
         self.sums: dict[int, int] = {}
 
