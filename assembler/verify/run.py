@@ -13,7 +13,6 @@ from typing import Any
 from assembler import interrupts, oci
 from assembler.engine import EngineError, answers, connect
 from assembler.errors import UsageError
-from assembler.reference import Reference
 from assembler.sources import Source
 from assembler.sources.opening import Access
 from assembler.verify import against, models, started, static, static_record, subject
@@ -60,6 +59,8 @@ def verify(plan: Plan, on_result: Callable[[Result], object] = lambda _: None) -
     with ExitStack() as stack:
         scratch = _scratch(stack)
         opened = stack.enter_context(plan.access.open(reference, plan.platform))
+        # A name that nobody knows is told before minutes of checks.
+        full = _opened(plan, plan.against, stack) if plan.against else None
         record = static_record.find(plan.record, opened, reference, plan.cache)
         source = subject.on_disk(opened, scratch, starts=here)
         files = static.check(source, record, scratch, report)
@@ -68,30 +69,32 @@ def verify(plan: Plan, on_result: Callable[[Result], object] = lambda _: None) -
         if here:
             image = stack.enter_context(subject.held(source, plan.platform))
             slim = started.Subject(image, files.settings, tuple(files.backends()))
-            _start(plan, slim, report, scratch, stack)
+            started.check(slim, report, plan.limits, plan.ready_seconds)
+            _own(plan, slim, report)
+            if full is not None:
+                _against(plan, slim, _loaded(plan, full, scratch / "full", stack), report)
     return report
 
 
-def _start(
-    plan: Plan, slim: started.Subject, report: Report, scratch: Path, stack: ExitStack
-) -> None:
-    started.check(slim, report, plan.limits, plan.ready_seconds)
+def _own(plan: Plan, slim: started.Subject, report: Report) -> None:
     if plan.model_repository is not None:
         models.check(
             slim, plan.model_repository, plan.requests, report, plan.limits, plan.ready_seconds
         )
-    if plan.against is not None:
-        full = _other(plan, plan.against, scratch / "full", stack)
-        against.check(
-            slim, full, report, plan.limits, plan.ready_seconds,
-            plan.model_repository, plan.requests,
-        )  # fmt: skip
 
 
-def _other(plan: Plan, text: str, scratch: Path, stack: ExitStack) -> started.Subject:
+def _against(plan: Plan, slim: started.Subject, full: started.Subject, report: Report) -> None:
+    against.check(
+        slim, full, report, plan.limits, plan.ready_seconds, plan.model_repository, plan.requests
+    )
+
+
+def _opened(plan: Plan, text: str, stack: ExitStack) -> Source:
+    return stack.enter_context(plan.access.open(subject.parse(text), plan.platform))
+
+
+def _loaded(plan: Plan, opened: Source, scratch: Path, stack: ExitStack) -> started.Subject:
     """Return the full image as the Engine holds it."""
-    reference: Reference = subject.parse(text)
-    opened: Source = stack.enter_context(plan.access.open(reference, plan.platform))
     source = subject.on_disk(opened, scratch, starts=True)
     settings: dict[str, Any] = json.loads(source.config).get("config") or {}
     image = stack.enter_context(subject.held(source, plan.platform))

@@ -8,7 +8,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from assembler.verify.serving.client import CHECKS
+from assembler.verify.serving.all_checks import CHECKS
 from assembler.verify.serving.check import Check
 from assembler.verify.serving.checks_infer import echo_http_json
 from assembler.verify.serving.configs import BACKENDS
