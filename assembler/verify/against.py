@@ -31,11 +31,11 @@ _WARM, _TIMED = 20, 200
 
 @dataclass
 class Side:
-    """What was seen of one image. answers: bytes by name of the request."""
+    """What was seen of one image. answers: by name of the request, bytes by output."""
 
     ready: list[float] = field(default_factory=list)
     latency: dict[str, list[float]] = field(default_factory=dict)
-    answers: dict[str, bytes] = field(default_factory=dict)
+    answers: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
 
 def check(
@@ -68,7 +68,7 @@ def check(
                     return
                 for each in requests:
                     name = f"request-{each.line}-{each.model}"
-                    sides[turn].answers[name] = server.client.raw(each.path, each.body)
+                    sides[turn].answers[name] = server.client.parts(each.path, each.body)
     for name in sides["slim"].answers:
         report.run(PART, f"same-{name}", partial(_same, sides, name))
     _figures(sides, report)
@@ -95,7 +95,7 @@ def _ask(client: Client, backends: Sequence[str], side: Side, *, first: bool) ->
 
     for name, (path, body, headers) in bodies(backends).items():
         if first:
-            side.answers[name] = client.raw(path, body, headers)
+            side.answers[name] = client.parts(path, body, headers)
     for model in ("add_fp32", "echo"):
         name = f"{model}-binary"
         if name not in side.answers:
@@ -111,14 +111,18 @@ def _ask(client: Client, backends: Sequence[str], side: Side, *, first: bool) ->
 
 
 def _same(sides: dict[str, Side], name: str) -> str:
-    slim, full = (sides[turn].answers.get(name, b"") for turn in ("slim", "full"))
-    if slim == full:
-        return f"{len(slim)} bytes, bit for bit"
-    pairs = enumerate(zip(slim, full, strict=False))
-    at = next((n for n, (a, b) in pairs if a != b), min(len(slim), len(full)))
-    start = max(0, at - 40)
-    shown = [one_line(repr(each[start : at + 60])) for each in (slim, full)]
-    raise Failed(f"differs from byte {at} on: slim {shown[0]}, full {shown[1]}")
+    slim, full = (sides[turn].answers.get(name, {}) for turn in ("slim", "full"))
+    if slim.keys() != full.keys():
+        raise Failed(f"outputs {sorted(slim)}, of full {sorted(full)}")
+    for output in sorted(slim):
+        left, right = slim[output], full[output]
+        if left == right:
+            continue
+        pairs = enumerate(zip(left, right, strict=False))
+        at = next((n for n, (a, b) in pairs if a != b), min(len(left), len(right)))
+        shown = [one_line(repr(each[max(0, at - 40) : at + 60])) for each in (left, right)]
+        raise Failed(f"{output or 'the answer'} differs: slim {shown[0]}, full {shown[1]}")
+    return f"{sum(map(len, slim.values()))} bytes, bit for bit"
 
 
 def _figures(sides: dict[str, Side], report: Report) -> None:

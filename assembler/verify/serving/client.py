@@ -64,6 +64,18 @@ class Client:
         assert answer.status_code == 200, f"/v2/{path}: HTTP {answer.status_code}: {answer.text}"
         return answer.content
 
+    def parts(
+        self, path: str, body: bytes | Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> dict[str, bytes]:
+        """The answer to a POST, taken apart: bytes by output, and the rest under "".
+
+        Servers give the outputs in any order where a request names none.
+        """
+        data = body if isinstance(body, bytes) else wire.encode(body)
+        answer = self.session.post(self._address(path), data=data, headers=headers, timeout=60)
+        assert answer.status_code == 200, f"/v2/{path}: HTTP {answer.status_code}: {answer.text}"
+        return wire.apart(answer.content, answer.headers.get(wire.HEADER_LENGTH))
+
     def metrics(self) -> str:
         """The metrics page in Prometheus' text format."""
         answer = self.session.get(self.metrics_address, timeout=30)

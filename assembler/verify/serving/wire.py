@@ -84,3 +84,15 @@ def binary_request(arrays: Arrays) -> tuple[bytes, dict[str, str]]:
     head = encode({"inputs": inputs, "parameters": {"binary_data_output": True}})
     headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
     return head + b"".join(parts.values()), headers
+
+
+def apart(answer: bytes, header_length: str | None) -> dict[str, bytes]:
+    """An answer by output: what the JSON says of it, digits as they came, then its bytes."""
+    length = int(header_length) if header_length else len(answer)
+    document, rest = json.loads(answer[:length], parse_float=str), answer[length:]
+    found = {}
+    for output in document.pop("outputs", []):
+        size = output.get("parameters", {}).get("binary_data_size", 0)
+        found[str(output["name"])] = json.dumps(output, sort_keys=True).encode() + rest[:size]
+        rest = rest[size:]
+    return {**found, "": json.dumps(document, sort_keys=True).encode() + rest}
