@@ -1,7 +1,6 @@
-"""Images with one fault each: a slim image's OCI layout with one layer more, or other settings.
+"""Images with one fault each: a slim image's layers and one more, or other settings.
 
-The layers below are links to those of the layout that they are made from, so a fault costs some
-kilobytes and no Engine.
+The layers below are hard links, so a fault costs some kilobytes and no Engine.
 """
 
 from __future__ import annotations
@@ -10,10 +9,13 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from assembler import oci
 from assembler.layers import WHITEOUT
@@ -68,45 +70,61 @@ Fault = Callable[[Layer, dict[str, Any]], None]
 
 
 class Planter:
-    """Plants faults into the image of a layout."""
+    """Plants faults into an image. tars: its layers, by the hex of their diff_ids."""
 
-    def __init__(self, layout: Path, scratch: Path) -> None:
-        self.layout = layout
-        scratch.mkdir(parents=True, exist_ok=True)
-        with Access().open(Reference.parse(f"oci:{layout}"), PLATFORM) as source:
-            self.view = View(source, scratch, lambda path: path.endswith((".so.1", "passwd")))
-        self._source = Access().open(Reference.parse(f"oci:{layout}"), PLATFORM)
-        self.view.source = self._source.__enter__()
-
-    def close(self) -> None:
-        """Give back the layout."""
-        self._source.__exit__(None, None, None)
+    def __init__(self, tars: Path, view: View) -> None:
+        self.tars, self.view = tars, view
 
     def plant(self, where: Path, fault: Fault) -> Path:
         """Write a layout at `where` that has the fault; return it."""
         blobs = where / "blobs" / "sha256"
         blobs.mkdir(parents=True)
-        for blob in (self.layout / "blobs" / "sha256").iterdir():
-            os.link(blob, blobs / blob.name)
-        index = json.loads((self.layout / "index.json").read_bytes())
-        manifest = json.loads(self._blob(index["manifests"][0]["digest"]))
-        config = json.loads(self._blob(manifest["config"]["digest"]))
+        config = json.loads(json.dumps(self.view.config))
         layer = Layer(self.view)
         fault(layer, config["config"])
         data = layer.tar()
-        config["rootfs"]["diff_ids"].append(oci.sha256(data))
-        config.pop("history", None)
 
         def put(media_type: str, content: bytes) -> oci.Json:
             (blobs / hashlib.sha256(content).hexdigest()).write_bytes(content)
             return oci.Descriptor(media_type, oci.sha256(content), len(content)).json()
 
-        manifest["layers"].append(put(oci.OCI_LAYER, data))
-        manifest["config"] = put(oci.OCI_CONFIG, oci.canonical(config))
+        layers = []
+        for diff_id in config["rootfs"]["diff_ids"]:
+            path = self.tars / diff_id.removeprefix("sha256:")
+            os.link(path, blobs / path.name)
+            layers.append(oci.Descriptor(oci.OCI_LAYER, diff_id, path.stat().st_size).json())
+        config["rootfs"]["diff_ids"].append(oci.sha256(data))
+        config.pop("history", None)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": oci.OCI_MANIFEST,
+            "config": put(oci.OCI_CONFIG, oci.canonical(config)),
+            "layers": [*layers, put(oci.OCI_LAYER, data)],
+        }
         entry = put(oci.OCI_MANIFEST, oci.canonical(manifest))
-        (where / "index.json").write_bytes(oci.canonical({"schemaVersion": 2, "manifests": [entry]}))
-        (where / "oci-layout").write_bytes((self.layout / "oci-layout").read_bytes())
+        index = {"schemaVersion": 2, "manifests": [entry]}
+        (where / "index.json").write_bytes(oci.canonical(index))
+        (where / "oci-layout").write_bytes(oci.canonical({"imageLayoutVersion": "1.0.0"}))
         return where
 
-    def _blob(self, digest: str) -> bytes:
-        return (self.layout / "blobs" / digest.replace(":", "/")).read_bytes()
+
+_READ = ("passwd", "_stub", "libtritonserver.so", "TRITON_VERSION", "entrypoint.sh", "utils.py")
+
+
+@contextmanager
+def planter(layout: Path, scratch: Path) -> Iterator[Planter]:
+    """Yield what plants faults into the image of `layout`."""
+    spool, tars = scratch / "spool", scratch / "tars"
+    spool.mkdir(parents=True)
+    tars.mkdir()
+    with Access().open(Reference.parse(f"oci:{layout}"), PLATFORM) as source:
+
+        def keep(stream: BinaryIO) -> None:
+            with tempfile.NamedTemporaryFile(dir=tars, delete=False) as file:
+                shutil.copyfileobj(stream, file, 1 << 20)
+            Path(file.name).rename(tars / hashlib.sha256(Path(file.name).read_bytes()).hexdigest())
+
+        # Inflated once, for all the images that are made of them.
+        source.read(range(len(source.diff_ids)), keep)
+        view = View(source, spool, lambda path: path.endswith(_READ))
+        yield Planter(tars, view)
