@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def extract(options: Options, progress: Progress) -> Result:
         image, reports, document = _image(options, progress, ready)
         progress.say(f"delivering {', '.join(ready.tags)}", level=1)
         text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        with _record_at(options.record, text):
+        with _record_at(options.record, text), _proof(options, image, document, ready, progress):
             destination.deliver(image, ready.tags)
             interrupts.finish()
         # `inspect` finds it there.
@@ -125,6 +125,17 @@ def _image(
 
         image = build(image, base, text, context, ready.scratch)
     return image, [reports[name] for name in names], document
+
+
+def _proof(
+    options: Options, image: Image, document: dict[str, Any], ready: Prepared, progress: Progress
+) -> AbstractContextManager[None]:
+    if not options.verify:
+        return nullcontext()
+    from assembler.verify.made import verified
+
+    keep = options.output is None
+    return verified(image, document, ready.scratch / "verify", progress.say, keep=keep)
 
 
 @contextmanager

@@ -27,4 +27,5 @@ class Options:
     dockerfile: Path | None = None
     cache: Path | None = None
     record: Path | None = None
+    verify: bool = False
     access: Access = field(default_factory=Access)

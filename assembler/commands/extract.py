@@ -57,6 +57,7 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         help="direct needs no Docker; engine runs docker build, for a Dockerfile with RUN",
     )
     add("--dockerfile", type=Path, metavar="FILE", help="in the place of Dockerfile.final")
+    add("--verify", action="store_true", help="prove that it serves before it gets its name")
     add("--record", type=Path, metavar="FILE", help="also write the record of every file there")
 
 

@@ -125,5 +125,6 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         dockerfile=getattr(words, "dockerfile", None),
         cache=cache,
         record=getattr(words, "record", None),
+        verify=getattr(words, "verify", False),
         access=Access(words.mirror, words.insecure, offline=words.offline, warn=warn),
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from assembler import interrupts, oci
-from assembler.engine import EngineError, answers, connect
+from assembler.engine import EngineError, answers, connect, engine_errors
 from assembler.errors import UsageError
 from assembler.sources import Source
 from assembler.sources.opening import Access
@@ -101,20 +101,21 @@ def _loaded(plan: Plan, opened: Source, scratch: Path, stack: ExitStack) -> star
     return started.Subject(image, settings, ())
 
 
+def obstacle(platform: oci.Platform) -> str:
+    """Return why an image for `platform` cannot be started here; "" where it can."""
+    if not answers():
+        return "no Docker Engine answers here"
+    with closing(connect()) as client, engine_errors("asking the Engine"):
+        machine = str(client.version().get("Arch", ""))
+        sweep(client)
+    if machine and machine != platform.architecture:
+        return f"the Engine runs {machine}, the image is for {platform}"
+    return ""
+
+
 def _engine(plan: Plan, report: Report) -> bool:
     """Tell whether the image can be started here; where it cannot, the report says why."""
-    why = ""
-    if not answers():
-        why = "no Docker Engine answers here"
-    else:
-        client = connect()
-        try:
-            machine = str(client.version().get("Arch", ""))
-            sweep(client)
-        finally:
-            client.close()
-        if machine and machine != plan.platform.architecture:
-            why = f"the Engine runs {machine}, the image is for {plan.platform}"
+    why = obstacle(plan.platform)
     if not why:
         return True
     if plan.against or plan.model_repository:

@@ -31,8 +31,9 @@ def parse(text: str) -> Reference:
 
 
 @contextmanager
-def held(source: Source, platform: oci.Platform) -> Iterator[str]:
-    """Yield the id by which the Engine knows the image; one that it had not is taken away again.
+def held(source: Source, platform: oci.Platform, *, keep: bool = False) -> Iterator[str]:
+    """Yield the id by which the Engine knows the image; one that it had not is taken away again,
+    or only when the block fails (keep).
 
     source: an image of the Engine, or blobs on disk. Raises EngineError.
     """
@@ -50,6 +51,7 @@ def held(source: Source, platform: oci.Platform) -> Iterator[str]:
         if made is None:
             raise EngineError(f"the Engine took {source.reference}, but has no such image")
         yield made
+        before = before or (made if keep else None)
     finally:
         if before is None and made is not None:
             with interrupts.held(), suppress(Exception), closing(connect()) as client:
