@@ -48,7 +48,7 @@ class Closure:
         file, soname and, where it is that, the symbol version.
         """
         self._machine = self._loader_machine()
-        self._system = _system_folders(self._machine)
+        self._system = system_folders(self._machine)
         asked: set[str] = set()
         while todo := sorted(set(self.rootfs.nodes) - asked):
             # In one go: a fetch may mean to read a layer again.
@@ -282,16 +282,16 @@ class Closure:
                     whose = "the base's" if provider in self.rootfs.base.tree else "the image's"
                     self._problems.append(
                         f"/{path} needs {version} of {soname}; {whose} /{provider} goes up to "
-                        f"{_highest(offer.offers, version)}"
+                        f"{highest(offer.offers, version)}"
                     )
 
 
-def _system_folders(machine: str) -> tuple[str, ...]:
+def system_folders(machine: str) -> tuple[str, ...]:
     triplet = TRIPLETS[machine]
     return (f"usr/lib/{triplet}", f"lib/{triplet}", "usr/lib", "lib", "usr/lib64", "lib64")
 
 
-def _highest(offers: frozenset[str], like: str) -> str:
+def highest(offers: frozenset[str], like: str) -> str:
     """Return the highest version offered of the same family (GLIBC_2.34 → GLIBC_…)."""
     family = like.rpartition("_")[0]
     same = [o for o in offers if o.startswith(f"{family}_") and o[len(family) + 1].isdigit()]

@@ -38,6 +38,7 @@ class Options:
     record: Path | None = None
     lock: Path | None = None
     locked: Lock | None = None
+    verify: bool = False
     access: Access = field(default_factory=Access)
 
     @property

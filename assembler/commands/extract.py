@@ -77,6 +77,7 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         help="put what is now known of the layers into this repository; repeatable",
     )
     add("--dockerfile", type=Path, metavar="FILE", help="in the place of Dockerfile.final")
+    add("--verify", action="store_true", help="prove that it serves before it gets its name")
     add(
         "--record",
         type=Path,

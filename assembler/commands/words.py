@@ -187,6 +187,7 @@ def options(
         ),
         record=getattr(words, "record", None),
         lock=getattr(words, "lock", None),
+        verify=getattr(words, "verify", False),
         access=reach(words, warn, leave_out),
     )
     if getattr(words, "locked", None) is None:
