@@ -69,7 +69,7 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
         # What it cannot carry out is said now, not after the reading.
         dockerfile.interpret(dockerfile.fill(template, (), {}, {}), {})
     epoch = _epoch()
-    if options.numpy is not None:
+    if options.numpy is not None and (options.release or not options.source):
         releases.check_numpy(options.numpy, release)
     known = stages.load([resources.path("stages"), *options.stages])
     stages.choose(known, backends, release, list(options.keep))
@@ -89,10 +89,14 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
             access.offline,
             epoch if epoch is not None else _created(full),
         )
-        base = Reference.parse(options.base or releases.default_base(release))
+        base = Reference.parse(
+            options.base or releases.default_base(release, oci.labels(json.loads(full.config)))
+        )
         with access.open(base, options.platform) as remote:
             progress.say(f"reading base {base}")
             blobs, base_view, full_view = _read(remote, full, recipe, scratch, access, progress)
+            for remark in releases.remarks(release, full_view, base_view):
+                progress.warn(remark)
         yield Prepared(
             recipe,
             template,
@@ -168,7 +172,12 @@ def _folder(path: Path) -> Path:
 
 
 _BASE = tree.matcher(
-    [*dpkg.FILES, "etc/{passwd,group,shadow,gshadow,subuid,subgid}", "{usr/,}lib/**/*.so*"]
+    [
+        *dpkg.FILES,
+        releases.OS_RELEASE,
+        "etc/{passwd,group,shadow,gshadow,subuid,subgid}",
+        "{usr/,}lib/**/*.so*",
+    ]
 )
 
 

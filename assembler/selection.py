@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from assembler import dpkg
+from assembler import dpkg, releases
 from assembler.errors import SelectionError, listing
 from assembler.layers import Wanted
 from assembler.rootfs import RootFS
@@ -22,7 +22,7 @@ def likely(stages: Iterable[Stage], keep: Iterable[str]) -> Wanted:
 
     It is a guess that spares a second read and decides nothing: `View.fetch` brings the rest.
     """
-    globs = [*dpkg.FILES, "etc/ld.so.conf", "etc/ld.so.conf.d/*"]
+    globs = [*dpkg.FILES, releases.OS_RELEASE, "etc/ld.so.conf", "etc/ld.so.conf.d/*"]
     for stage in stages:
         globs += stage.likely
         globs += [path for take in stage.take for path in take.paths]

@@ -4,4 +4,4 @@ Each has HELP (a line), `add(parser)` for its words and `run(words, progress)`, 
 exit status; what is heavy is imported in `run`. Add a module to COMMANDS, and it is there.
 """
 
-COMMANDS = ("extract", "plan")
+COMMANDS = ("extract", "plan", "releases")
