@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from assembler import dpkg, releases
@@ -106,8 +106,17 @@ class Selection:
                 )
                 continue
             problems += self._run_stage(stage)
+        problems += self._nothing_kept()
         if problems:
             raise SelectionError(listing("the selection does not fit the image", problems))
+
+    def _nothing_kept(self) -> Iterator[str]:
+        """Yield a problem for each name to keep that nothing in the image goes by."""
+        for name in self.keep:
+            rules = (d for s in self.stages for d in s.drop if d.keep == name)
+            fits = matcher([glob for drop in rules for glob in drop.paths]).fullmatch
+            if not any(fits(path) for path in self._paths):
+                yield f"--keep {name}: {self.rootfs.full.source.reference} has nothing of it"
 
     def _run_stage(self, stage: Stage) -> list[str]:
         problems: list[str] = []
