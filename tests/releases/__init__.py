@@ -2,6 +2,6 @@
 
 real.py      the releases whose binaries PyPI has: NVIDIA's server and python backend, over layers
              that tests/standin made for 24.05
-layouts.py   the others, of parts.py: paths, sonames, users, environment and package names as upstream's
-             build.py of the release has them, around ELF files made for the purpose
+layouts.py   the others: paths, users, environment and package names as upstream's build.py has
+             them; parts.py makes the packages and ELF files, with the sonames of the release
 """
