@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from assembler import cli, releases
-from assembler.elf import read
-from assembler.oci import Platform
-from assembler.reference import Reference
-from assembler.sources.opening import Access
 from assembler.view import View
 from tests.integration import small
 from tests.releases import layouts
 from tests.releases.layouts import OPT
+from tests.releases.looking import unresolved, view
 from tests.releases.parts import AMD64, ARM64, OPENVINO, Machine, Release
 
 RELEASES = list(releases.table())
@@ -39,27 +35,7 @@ def extract(where: Path, tmp_path: Path, name: str, machine: Machine, *more: str
     words += ["--offline", "--cache-dir", str(where / "cache"), "--quiet"]
     status = cli.run(["extract", name, *words, "--output", str(tmp_path / "out"), *more])
     assert status == 0
-    (tmp_path / "view").mkdir()
-    reference = Reference.parse(f"oci:{tmp_path / 'out'}")
-    with Access().open(reference, Platform.parse(platform)) as source:
-        return View(source, tmp_path / "view", lambda _: True)
-
-
-def unresolved(made: View, machine: Machine) -> Iterator[str]:
-    """Yield what the loader would not find: RUNPATH and the system's folders, no other way."""
-    loaded = {f"{OPT}/lib/libtritonserver.so"}  # by the server, before any backend
-    for path in made.tree:
-        content = made.content(path) if made.tree[path].kind == "file" else None
-        found = read(content) if content else None
-        if found is None or made.tree[path].layer == 0:
-            continue
-        origin = path.rpartition("/")[0]
-        folders = [f.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for f in found.runpath]
-        for soname in found.needed:
-            places = [f"{folder}/{soname}" for folder in [*folders, machine.lib, "usr/lib"]]
-            real = next((r for p in places if (r := made.tree.resolve(p))), None)
-            if real is None and not any(each.endswith(f"/{soname}") for each in loaded):
-                yield f"{path}: {soname}"
+    return view(f"oci:{tmp_path / 'out'}", machine, tmp_path / "view")
 
 
 @pytest.mark.parametrize("machine", [AMD64, ARM64], ids=lambda m: m.architecture)
@@ -68,7 +44,7 @@ def test_a_release(name: str, machine: Machine, where: Path, tmp_path: Path) -> 
     made, part = extract(where, tmp_path, name, machine), Release(name, machine)
     tree, config = made.tree, made.config
     assert config["architecture"] == machine.architecture
-    assert list(unresolved(made, machine)) == []
+    assert unresolved(made, machine) == []
     assert tree.resolve(f"{machine.lib}/{part.cudart[0]}") is not None
     assert tree.resolve(f"{machine.lib}/{part.dcgm}") is not None
     assert tree.resolve(f"{OPT}/backends/onnxruntime/{part.onnxruntime}") is not None

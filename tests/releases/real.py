@@ -16,6 +16,7 @@ from pathlib import Path
 from assembler import releases
 from assembler.elf import read
 from assembler.layers import Content
+from tests.releases.parts import AMD64, Machine
 from tests.standin import server, tars
 from tests.standin.blobs import Blobs, Layer
 from tests.standin.build import Standin
@@ -38,7 +39,6 @@ WITHOUT_PYTHON = ("22.12", "23.04")
 # The server takes no backend written in Python yet, so nothing can stand for ONNX Runtime's.
 WITHOUT_ONNX = (*WITHOUT_PYTHON, "23.07")
 
-_LIB = "usr/lib/x86_64-linux-gnu"
 _NOT_DEBIAN = {
     "20.04": ("libre2", "libssl", "libcrypto", "libpython3"),
     "22.04": ("libboost_filesystem",),
@@ -57,13 +57,13 @@ class Files:
     stub: Path
 
 
-def wheel(work: Path, release: str) -> Path:
+def wheel(work: Path, release: str, machine: str = "x86_64") -> Path:
     """Return the release's wheel, fetched once and kept."""
     folder = work / "pytriton" / WHEELS[release]
     with locked(folder):
-        if not list(folder.glob("*.whl")):
-            download(folder, PYTRITON.format(WHEELS[release]))
-        return next(folder.glob("*.whl"))
+        if not list(folder.glob(f"*{machine}.whl")):
+            download(folder, PYTRITON.format(WHEELS[release]), machine=machine)
+        return next(folder.glob(f"*{machine}.whl"))
 
 
 def unpack(archive: Path, folder: Path, release: str) -> Files:
@@ -119,14 +119,19 @@ def _fill(tar: tarfile.TarFile, files: Files, wheels: Wheels, release: str) -> N
     server.put_python(writer, files.root, files.stub)
     if release not in WITHOUT_ONNX:
         server.put_onnxruntime(writer, wheels)
-    for library in sorted((files.root / "lib").iterdir()):
+    put_libraries(tar, files.root / "lib", AMD64)
+
+
+def put_libraries(tar: tarfile.TarFile, libraries: Path, machine: Machine) -> None:
+    """Add the libraries of a wheel but the server's own, where upstream has them, with links."""
+    for library in sorted(libraries.iterdir()):
         name = library.name
         if name == "libtritonserver.so":
             continue
-        folder = _LIB
+        folder = machine.lib
         if name.startswith("libcudart"):
             version = ".".join(name.partition(".so.")[2].split(".")[:2])
-            folder = f"usr/local/cuda-{version}/targets/x86_64-linux/lib"
+            folder = f"usr/local/cuda-{version}/targets/{machine.cuda}/lib"
         elif name.startswith("libboost"):
             folder = "usr/lib"
         tars.add(tar, f"{folder}/{name}", library.read_bytes())
