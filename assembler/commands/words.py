@@ -53,7 +53,12 @@ def inputs(command: argparse.ArgumentParser) -> None:
         help="the base image, in the same forms; default the ubuntu of the release",
     )
     add("--numpy", metavar="VERSION", help="numpy to pin; default 1.26.4 (1.24.4 for Python 3.8)")
-    add("--platform", default=_machine(), metavar="OS/ARCH", help="default %(default)s")
+    add(
+        "--platform",
+        action="append",
+        metavar="OS/ARCH",
+        help=f"default {_machine()}; given twice, extract makes an index",
+    )
     add(
         "--stages",
         action="append",
@@ -94,8 +99,13 @@ def messages(command: argparse.ArgumentParser) -> None:
     command.add_argument("-v", "--verbose", action="store_true", help="say more")
 
 
-def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
-    """Return what `words` ask for; UsageError where they make no sense."""
+def options(
+    words: argparse.Namespace, warn: Callable[[str], None], *, several: bool = False
+) -> Options:
+    """Return what `words` ask for; UsageError where they make no sense.
+
+    several: whether the command takes several platforms.
+    """
     from assembler.errors import UsageError
     from assembler.oci import Platform
     from assembler.options import Options
@@ -103,9 +113,11 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
     from assembler.wheels import check_version
 
     try:
-        platform_ = Platform.parse(words.platform)
+        platforms = tuple(dict.fromkeys(map(Platform.parse, words.platform or [_machine()])))
     except ValueError as error:
         raise UsageError(f"--platform: {error}") from None
+    if len(platforms) > 1 and not several:
+        raise UsageError(f"{words.command} takes one --platform")
     if words.numpy is not None:
         check_version(words.numpy)
     cache = None if words.no_cache else words.cache_dir
@@ -117,7 +129,8 @@ def options(words: argparse.Namespace, warn: Callable[[str], None]) -> Options:
         tags=tuple(getattr(words, "tag", ())),
         output=getattr(words, "output", None),
         numpy=words.numpy,
-        platform=platform_,
+        platform=platforms[0],
+        platforms=platforms,
         builder=getattr(words, "builder", "direct"),
         keep=tuple(words.keep),
         stages=tuple(words.stages),
