@@ -34,7 +34,7 @@ def add(command: argparse.ArgumentParser) -> None:
         help='and answer these: JSON lines with "model", "inputs" and, if known, "expected"',
     )
     add("--record", type=Path, metavar="FILE", help="the image's record, where it is not found")
-    add("--platform", default=shared.machine(), metavar="OS/ARCH", help="default %(default)s")
+    add("--platform", action="append", metavar="OS/ARCH", help=f"default {shared.machine()}")
     limits = command.add_argument_group("limits of a container").add_argument
     limits("--timeout", type=float, default=300.0, metavar="S", help="seconds; %(default)s")
     limits("--ready-timeout", type=float, default=120.0, metavar="S", help="seconds; %(default)s")
@@ -71,16 +71,12 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
 
 def _plan(words: argparse.Namespace, progress: Progress) -> Plan:
     from assembler.errors import UsageError
-    from assembler.oci import Platform
     from assembler.sources.opening import Access
     from assembler.verify import requests
     from assembler.verify.container import Limits
     from assembler.verify.run import Plan, check_words
 
-    try:
-        platform = Platform.parse(words.platform)
-    except ValueError as error:
-        raise UsageError(f"--platform: {error}") from None
+    platform = shared.platform_of(words)
     if words.timeout <= 0 or words.ready_timeout <= 0:
         raise UsageError("--timeout and --ready-timeout are seconds, more than 0")
     plan = Plan(

@@ -53,7 +53,7 @@ def table(report: Report) -> None:
 
     # In a file or a log a row is one line, however long.
     width = None if sys.stdout.isatty() else 240
-    console = Console(highlight=False, width=width)
+    console = Console(highlight=False, emoji=False, width=width)
     rows = Table(box=None, pad_edge=False)
     for name in ("part", "check", "result"):
         rows.add_column(name, no_wrap=True)

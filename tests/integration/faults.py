@@ -126,5 +126,5 @@ def planter(layout: Path, scratch: Path) -> Iterator[Planter]:
 
         # Inflated once, for all the images that are made of them.
         source.read(range(len(source.diff_ids)), keep)
-        view = View(source, spool, lambda path: path.endswith(_READ))
+        view = View.of(source, spool, lambda path: path.endswith(_READ))
         yield Planter(tars, view)

@@ -70,7 +70,7 @@ def test_what_is_not_known_is_refused_with_what_there_is() -> None:
     known = stages.load([resources.path("stages")])
     with pytest.raises(UsageError, match=r"'onnx'; there are .*onnxruntime, openvino, python"):
         stages.choose(known, ["onnx"], "24.05", [])
-    with pytest.raises(UsageError, match=r"--keep cuda: .* there are openvino"):
+    with pytest.raises(UsageError, match=r"--keep cuda: .* there are openvino, python-api"):
         stages.choose(known, ["onnxruntime"], "24.05", ["cuda"])
     with pytest.raises(UsageError, match="no such folder"):
         stages.load([Path("nowhere")])
