@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from assembler import closure, dpkg, elf, layerfile, patches, releases, users, wheels
+from assembler import closure, dpkg, elf, patches, releases, stagecache, users, wheels
 from assembler.cache import Cache
 from assembler.errors import SelectionError
 from assembler.oci import LayerBlob
@@ -21,7 +21,8 @@ from assembler.view import View
 class Recipe:
     """What to make: stages in layer order, names to --keep, patches, pins, and the release.
 
-    cache: keeps wheels. mtime: of every file, in seconds since 1970.
+    cache: keeps wheels. mtime: of every file, in seconds since 1970. pins: wheels by name, where
+    a lock says which.
     """
 
     release: str
@@ -32,6 +33,7 @@ class Recipe:
     cache: Cache
     offline: bool
     mtime: int
+    pins: Mapping[str, wheels.Pin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Assembly:
     packages: dict[str, str]
     patches: list[str]
     numpy: str
+    wheels: dict[str, wheels.Pin]
 
 
 def assemble(recipe: Recipe, full: View, base: View, scratch: Path) -> Assembly:
@@ -63,41 +66,53 @@ def assemble(recipe: Recipe, full: View, base: View, scratch: Path) -> Assembly:
     rootfs = RootFS(base, full, scratch)
     selection = Selection(rootfs, recipe.stages, recipe.keep)
     selection.run()
-    numpy = _own_files(rootfs, recipe, scratch)
+    pins = _own_files(rootfs, recipe, scratch)
+    numpy = _version(pins)
     applied = patches.apply(rootfs, recipe.patches, recipe.release)
     libraries = next((s.name for s in recipe.stages if s.libraries), recipe.stages[0].name)
     closure.Closure(selection, libraries).run()
     _package_database(rootfs, selection, libraries)
     rootfs.check()
     return Assembly(
-        rootfs, _by_stage(rootfs, recipe), selection.dropped, selection.packages, applied, numpy
+        rootfs,
+        _by_stage(rootfs, recipe),
+        selection.dropped,
+        selection.packages,
+        applied,
+        numpy,
+        pins,
     )
 
 
-def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> str:
-    """Put in wheels, text files and users; return the numpy version that is pinned."""
-    numpy = ""
+def _version(pins: Mapping[str, wheels.Pin]) -> str:
+    return pins["numpy"].version if "numpy" in pins else ""
+
+
+def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> dict[str, wheels.Pin]:
+    """Put in wheels, text files and users; return the wheels, by name."""
+    pins: dict[str, wheels.Pin] = {}
     drops = drop_rules(recipe.stages, recipe.keep)
     for stage in recipe.stages:
         if stage.wheel:
             libc = _libc(rootfs)
             target = wheels.find_target(rootfs, libc)
-            version = recipe.numpy or releases.default_numpy(target.version)
+            pin = recipe.pins.get(stage.wheel)
+            version = pin.version if pin else recipe.numpy or releases.default_numpy(target.version)
             releases.check_numpy(version, recipe.release)
             wheel = wheels.fetch(
-                stage.wheel, version, target, recipe.cache, scratch, offline=recipe.offline
+                stage.wheel, version, target, recipe.cache, scratch, offline=recipe.offline, pin=pin
             )
             for node in wheels.unpack(rootfs, wheel, target, stage.name):
                 if dropped(node.path, drops) is None:
                     rootfs.put(node)
-            numpy = version
+            pins[stage.wheel] = wheels.Pin.of(version, wheel)
         for file in stage.file:
-            text = file.text.lstrip("\n").replace("${numpy}", numpy)
+            text = file.text.lstrip("\n").replace("${numpy}", _version(pins))
             reason = f"{stage.name}: written here"
             rootfs.make(file.path.lstrip("/"), text.encode(), stage.name, reason, file.mode)
         for user in stage.user:
             users.add(rootfs, user, stage.name)
-    return numpy
+    return pins
 
 
 def _libc(rootfs: RootFS) -> elf.Elf:
@@ -168,14 +183,15 @@ def write_layers(
     mtime: int,
     folder: Path,
     done: Callable[[Made, LayerBlob], None],
+    cache: Cache,
     *,
     compress: bool,
 ) -> list[LayerBlob]:
-    """Write each stage's layer into `folder`, two at a time; return them in layer order."""
+    """Return each stage's layer, in layer order: gzip in `folder`, or tars made when read."""
     with ThreadPoolExecutor(2) as pool:
 
         def one(made: Made) -> LayerBlob:
-            blob = layerfile.write(made.nodes, mtime, folder, compress=compress)
+            blob = stagecache.layer(made.nodes, mtime, folder, cache, compress=compress)
             done(made, blob)
             return blob
 

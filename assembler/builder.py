@@ -59,7 +59,10 @@ def _context(dockerfile: str, files: dict[str, LayerBlob], path: Path) -> Path:
         info.size = len(data)
         tar.addfile(info, io.BytesIO(data))
         for name, layer in files.items():
-            tar.add(layer.path, name)
+            info = tarfile.TarInfo(name)
+            info.size = layer.descriptor.size
+            with layer.open() as content:
+                tar.addfile(info, content)
     return path
 
 

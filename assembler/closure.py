@@ -273,7 +273,7 @@ class Closure:
                     whose = "the base's" if provider in self.rootfs.base.tree else "the image's"
                     self._problems.append(
                         f"/{path} needs {version} of {soname}; {whose} /{provider} goes up to "
-                        f"{_highest(offer.offers, version)}"
+                        f"{highest(offer.offers, version)}"
                     )
 
 
@@ -311,7 +311,7 @@ def system_folders(machine: str) -> tuple[str, ...]:
     return (f"usr/lib/{triplet}", f"lib/{triplet}", "usr/lib", "lib", "usr/lib64", "lib64")
 
 
-def _highest(offers: frozenset[str], like: str) -> str:
+def highest(offers: frozenset[str], like: str) -> str:
     """Return the highest version offered of the same family (GLIBC_2.34 → GLIBC_…)."""
     family = like.rpartition("_")[0]
     same = [o for o in offers if o.startswith(f"{family}_") and o[len(family) + 1].isdigit()]

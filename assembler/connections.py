@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -25,6 +25,7 @@ from requests import utils
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.ssl_ import create_urllib3_context
 
 from assembler import __version__
 from assembler.errors import SourceError
@@ -101,9 +102,14 @@ def proxies(url: str) -> dict[str, str]:
 
 
 class Connections:
-    """Sends requests; any thread may use it. Timeouts are in seconds."""
+    """Sends requests; any thread may use it. Timeouts are in seconds.
 
-    def __init__(self, connect: float = CONNECT_TIMEOUT, read: float = READ_TIMEOUT) -> None:
+    ca: a file of certificates to trust beside those of the environment.
+    """
+
+    def __init__(
+        self, connect: float = CONNECT_TIMEOUT, read: float = READ_TIMEOUT, ca: Path | None = None
+    ) -> None:
         self._timeouts = (connect, read)
         self._lock = threading.Lock()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
@@ -117,20 +123,27 @@ class Connections:
             {"User-Agent": f"triton-assembler/{__version__}", "Accept-Encoding": "identity"}
         )
         for prefix in ("http://", "https://"):
-            self._session.mount(prefix, _Adapter(self._remember))
+            self._session.mount(prefix, _Adapter(self._remember, ca))
 
     def request(
         self,
         method: str,
         url: str,
         headers: Mapping[str, str],
-        data: bytes | IO[bytes] | Mapping[str, str] | None = None,
+        data: Any = None,
+        read: float | None = None,
     ) -> requests.Response:
         """Send one request and return the response, its body unread and redirects not followed.
 
+        data: a body as requests takes it. read: seconds without a byte of the answer, where the
+        usual ones will not do.
         Raises RegistryError when no answer comes. Where the host cannot even be reached, it is
         temporary only after an earlier answer: a misspelt or stopped registry is told of at once.
         """
+        connect, usual = self._timeouts
+        if data is not None:
+            # urllib3 gives sending the time for connecting, and a registry's busy disk takes more.
+            connect = max(connect, usual)
         try:
             response = self._session.request(
                 method,
@@ -139,7 +152,7 @@ class Connections:
                 data=data,
                 stream=True,
                 allow_redirects=False,
-                timeout=self._timeouts,
+                timeout=(connect, read or usual),
                 proxies=proxies(url),
                 verify=ca_bundle(),
             )
@@ -186,7 +199,7 @@ class Connections:
 class _Adapter(HTTPAdapter):
     """An adapter that tells of each socket it opens."""
 
-    def __init__(self, remember: Any) -> None:
+    def __init__(self, remember: Any, ca: Path | None) -> None:
         class Plain(HTTPConnection):
             def connect(self) -> None:
                 super().connect()
@@ -204,14 +217,19 @@ class _Adapter(HTTPAdapter):
             ConnectionCls = Secure
 
         self._pools = {"http": PlainPool, "https": SecurePool}
+        self._tls: dict[str, Any] = {}
+        if ca is not None:
+            # What `verify` names is loaded into the same context, beside this.
+            self._tls["ssl_context"] = create_urllib3_context()
+            self._tls["ssl_context"].load_verify_locations(ca)
         super().__init__(pool_maxsize=16)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
+        super().init_poolmanager(*args, **(options | self._tls))
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **options)
+        manager = super().proxy_manager_for(*args, **(options | self._tls))
         # A SOCKS manager has pools of its own, which must stay.
         if type(manager) is urllib3.ProxyManager:
             manager.pool_classes_by_scheme = self._pools

@@ -27,6 +27,10 @@ class Cancelled(SourceError):
     """Reading was given up because something else failed first."""
 
 
+class NoRanges(SourceError):
+    """A registry does not give parts of a blob, or not those that were asked for."""
+
+
 class Body:
     """One response that carries (part of) a blob. position: of its next byte in the blob."""
 
@@ -68,6 +72,22 @@ class Body:
         return cls._whole(response, size, what, connections)
 
     @classmethod
+    def span(
+        cls, ask: Ask, start: int, end: int, size: int, what: str, connections: Connections
+    ) -> Body:
+        """Return a body of the bytes from `start` up to `end`. Raises NoRanges."""
+        response = ask(f"bytes={start}-{end - 1}")
+        got = response.headers.get("Content-Range", "")
+        whole = response.status_code == 206 and "Content-Encoding" not in response.headers
+        if whole and got == f"bytes {start}-{end - 1}/{size}":
+            return cls(response, start, False, what, connections)
+        response.close()
+        raise NoRanges(
+            f"{what}: asked for bytes {start} to {end - 1} of {size}, "
+            f"got status {response.status_code} {got}".rstrip()
+        )
+
+    @classmethod
     def _whole(
         cls, response: requests.Response, size: int, what: str, connections: Connections
     ) -> Body:
@@ -102,6 +122,7 @@ class BlobReader(io.RawIOBase):
     places: where it can be had, best first; the next is asked when one has failed for good.
     patience: makes what waits between retries. on_bytes: told of bytes handed out; on_read:
     of bytes that came over the network. cancelled: when set, every read raises Cancelled.
+    span: the first byte to read, and the one after the last; NoRanges where that is not given.
     Bytes are not verified here (see streams.VerifiedReader), but there are never too many.
     """
 
@@ -116,14 +137,16 @@ class BlobReader(io.RawIOBase):
         cancelled: threading.Event | None = None,
         on_bytes: Callable[[int], object] | None = None,
         on_read: Callable[[int], object] | None = None,
+        span: tuple[int, int] | None = None,
     ) -> None:
-        self._places, self._size, self._what = list(places), size, what
+        self._places, self._total, self._what = list(places), size, what
+        self._span = span
+        self._position, self._size = span or (0, size)
         self._connections, self._new_patience = connections, patience
         self._patience = patience()
         self._cancelled = cancelled or threading.Event()
         self._on_bytes, self._on_read = on_bytes, on_read
         self._body: Body | None = None
-        self._position = 0
         self._ended = False
 
     def readable(self) -> bool:
@@ -164,9 +187,12 @@ class BlobReader(io.RawIOBase):
 
     def _attempt(self, count: int) -> bytes:
         if self._body is None:
-            self._body = Body.open(
-                self._places[0], self._position, self._size, self._what, self._connections
-            )
+            about = self._what, self._connections
+            place, at = self._places[0], self._position
+            if self._span:
+                self._body = Body.span(place, at, self._size, self._total, *about)
+            else:
+                self._body = Body.open(place, at, self._total, *about)
         while True:
             # A place without ranges started over: skip what was handed out already.
             behind = self._position - self._body.position

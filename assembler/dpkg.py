@@ -69,6 +69,19 @@ def _stanzas(text: str) -> Iterator[tuple[str, dict[str, str]]]:
             yield stanza.strip("\n"), fields
 
 
+def installed(status: str) -> Iterator[Package]:
+    """Yield the packages that a status file lists as installed."""
+    for stanza, fields in _stanzas(status):
+        if fields.get("Status", "").endswith(" installed"):
+            yield Package(
+                fields["Package"],
+                fields.get("Version", ""),
+                fields.get("Architecture", ""),
+                stanza,
+                fields,
+            )
+
+
 class Database:
     """The packages installed in a view."""
 
@@ -84,16 +97,7 @@ class Database:
         self._view = view
         self.packages: dict[str, Package] = {}
         self._provided: dict[str, list[str]] = defaultdict(list)
-        for stanza, fields in _stanzas(text):
-            if not fields.get("Status", "").endswith(" installed"):
-                continue
-            package = Package(
-                fields["Package"],
-                fields.get("Version", ""),
-                fields.get("Architecture", ""),
-                stanza,
-                fields,
-            )
+        for package in installed(text):
             self.packages[package.name] = package
             for virtual in package.provides:
                 self._provided[virtual].append(package.name)

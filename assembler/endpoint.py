@@ -6,12 +6,13 @@ import email.utils
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import IO, Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from assembler import refusals
 from assembler.connections import BROKEN, Connections, RegistryError, host_of, origin_of
 from assembler.credentials import Credentials, login_command
 from assembler.reference import is_loopback
@@ -20,8 +21,23 @@ from assembler.tokens import Authorizer, Scopes
 MAX_REDIRECTS = 8
 MAX_ERROR = 64 << 10  # bytes of an error's or a token's body (ggcr, transport)
 REDIRECTS = (301, 302, 303, 307, 308)
+READING = ("GET", "HEAD")
 # Where a registry's name is not its host (docker/cli, distribution's ReferenceInfo).
 HOSTS = {"docker.io": "registry-1.docker.io"}
+
+
+class Body(Protocol):
+    """What is sent as a stream of a length that is known beforehand."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+# Bytes, or what opens a stream anew for each time that it is sent.
+Data = bytes | Callable[[], Body]
 
 
 def read_at_most(response: requests.Response, limit: int) -> bytes:
@@ -63,34 +79,37 @@ class Endpoint:
         what: str,
         *,
         headers: Mapping[str, str] | None = None,
-        data: bytes | IO[bytes] | None = None,
+        data: Data | None = None,
         accept: Collection[int] = (200,),
+        patience: float | None = None,
     ) -> requests.Response:
         """Send a request, logging in when asked to, and return the response, body unread.
 
         path: below the registry, or a URL that it gave (an upload's Location). `what` names
-        the thing in errors. accept: statuses that are no errors. Raises RegistryError.
+        the thing in errors. accept: statuses that are no errors. patience: seconds without a
+        byte, where an answer takes longer than usual. Raises RegistryError.
         """
         url = urljoin(self.base, path)
         headers = headers or {}
-        login = self._authorizer.header(scopes)
-        response = self._follow(method, url, headers, login, data)
+        # Another host that the registry names gets no login of ours.
+        login = self._authorizer.header(scopes) if self._is_ours(url) else None
+        response = self._follow(method, url, headers, login, data, patience)
         if response.status_code == 401 and self._is_ours(response.url) and login:
             # nvcr.io's challenge to an ended token names a realm that gives strangers nothing;
             # the one it has for newcomers does (NVIDIA/nvidia-container-toolkit #1945).
             response.close()
             self._authorizer.forget(scopes, login)
             login = self._authorizer.header(scopes)  # another thread may have been faster
-            response = self._follow(method, url, headers, login, data)
+            response = self._follow(method, url, headers, login, data, patience)
         if response.status_code == 401 and self._is_ours(response.url):
             challenge = response.headers.get("WWW-Authenticate", "")
             response.close()
             login = self._authorizer.answer(challenge, scopes, what)
-            response = self._follow(method, url, headers, login, data)
+            response = self._follow(method, url, headers, login, data, patience)
             if response.status_code == 401 and self._is_ours(response.url):
                 response.close()
                 self._authorizer.forget(scopes, login)
-                raise self._authorizer.refusal(what)
+                raise self._authorizer.refusal(what, scopes)
         if response.status_code in accept:
             return response
         with response:
@@ -102,7 +121,8 @@ class Endpoint:
         url: str,
         headers: Mapping[str, str],
         authorization: str | None,
-        data: bytes | IO[bytes] | Mapping[str, str] | None = None,
+        data: Data | Mapping[str, str] | None = None,
+        patience: float | None = None,
     ) -> requests.Response:
         """Send a request and follow redirects; only the first host gets `authorization`."""
         origin = origin_of(url)
@@ -111,7 +131,8 @@ class Endpoint:
             # Storage answers 400 or 403 to a token that is not its own (opa #6728).
             if authorization and origin_of(url) == origin:
                 sent["Authorization"] = authorization
-            response = self._connections.request(method, url, sent, data)
+            body = data() if callable(data) else data
+            response = self._connections.request(method, url, sent, body, patience)
             location = response.headers.get("Location")
             if response.status_code not in REDIRECTS or location is None:
                 return response
@@ -145,10 +166,15 @@ class Endpoint:
         status, host = response.status_code, host_of(response.url)
         ours = self._is_ours(response.url)
         # Storage's own words quote the signed request; they are never shown.
-        said = _said(response) if ours else ""
+        body = _body(response) if ours else ""
+        said = _said(body)
         name = self.registry if ours else f"{host}, where {self.registry} sent us,"
         if status == 429:
             return self._rate_limit(response, name, said)
+        if response.request.method not in READING:
+            refused = refusals.writing(status, name, what, body, said)
+            if refused:
+                return RegistryError(refused[0], status=status, temporary=refused[1])
         if status == 404:
             return RegistryError(f"{what} is not in {self.registry}{said}", status=404)
         if status == 403 and ours:
@@ -186,13 +212,20 @@ class Endpoint:
         )
 
 
-def _said(response: requests.Response) -> str:
+def _body(response: requests.Response) -> str:
+    try:
+        return read_at_most(response, MAX_ERROR).decode("utf-8", "replace")
+    except BROKEN:
+        return ""
+
+
+def _said(body: str) -> str:
     """Return the registry's own words (dist-spec, error codes), on one line, after a colon."""
     try:
-        document: Any = json.loads(read_at_most(response, MAX_ERROR))
+        document: Any = json.loads(body)
         first = document["errors"][0]
         text = str(first.get("message") or first.get("code") or "")
-    except (*BROKEN, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return ""
     # No escape sequences and no addresses with queries from outside onto a terminal.
     text = re.sub(r"\?\S+", "?…", re.sub(r"[^ -~]+", " ", text)).strip()

@@ -26,6 +26,10 @@ class SourceError(AssemblerError):
     """An image could not be found or read."""
 
 
+class OfflineError(SourceError):
+    """Something would have to be asked for, and `--offline` forbids it."""
+
+
 class VerificationError(SourceError):
     """Bytes that were read are not the bytes that their digest or size names."""
 

@@ -2,87 +2,167 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import threading
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
-from assembler import assembly, dockerfile, imageconfig, interrupts, oci, record
+from assembler import (
+    assembly,
+    dockerfile,
+    documents,
+    imageconfig,
+    interrupts,
+    lock,
+    locking,
+    oci,
+    record,
+    results,
+    sbom,
+)
 from assembler.destinations import Image
-from assembler.destinations.files import check_output, made_beside
-from assembler.destinations.opening import check_tags, open_destination
+from assembler.destinations.files import check_output
+from assembler.destinations.opening import (
+    Destination,
+    check_push,
+    check_tags,
+    open_destination,
+    open_pushing,
+)
+from assembler.errors import SourceError, UsageError
 from assembler.oci import LayerBlob
 from assembler.options import Options
-from assembler.preparation import Prepared, prepare
+from assembler.preparation import Inputs, opened, prepare
 from assembler.progress import Progress
+from assembler.reference import ImageName
+from assembler.results import Finished
 
 
 @dataclass(frozen=True)
 class Result:
-    """image: what was made. tags: familiar names. stages: name, digest, bytes, files of each."""
+    """finished: what was made. tags: familiar names. pushed: names in registries.
 
-    image: Image
+    bytes_read: of images, from anywhere.
+    """
+
+    finished: Finished
     tags: tuple[str, ...]
-    stages: list[dict[str, Any]]
-    base_size: int
-    full_size: int
+    pushed: tuple[str, ...]
     bytes_read: int
     seconds: float
-    dropped: dict[str, tuple[int, int]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image's files, the base's included."""
+        stages = self.finished.stages
+        return self.finished.base_size + sum(int(stage["size"]) for stage in stages)
 
     def json(self) -> oci.Json:
         """Return the machine-readable result (design.md, "Commands")."""
+        image = self.finished.image
+        pushed = [{"reference": name, "digest": image.digest} for name in self.pushed]
         return {
             "image": {
-                "id": self.image.id,
-                "digest": self.image.digest,
+                "id": image.id,
+                "digest": image.digest,
                 "tags": list(self.tags),
-                "size": self.base_size + sum(stage["size"] for stage in self.stages),
+                "size": self.size,
             },
-            "stages": self.stages,
+            "stages": self.finished.stages,
             "bytes_read": self.bytes_read,
             "seconds": round(self.seconds, 3),
-        }
+        } | ({"pushed": pushed} if pushed else {})
 
 
 def extract(options: Options, progress: Progress) -> Result:
     """Make the slim image and deliver it. Raises AssemblerError; then nothing was delivered."""
     check_tags(options.tags)
-    destination = open_destination(options.output)
-    if options.record is not None:
-        check_output(options.record, over=True)
-    with prepare(options, progress) as ready:
-        image, reports, document = _image(options, progress, ready)
-        progress.say(f"delivering {', '.join(ready.tags)}", level=1)
-        text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        with _record_at(options.record, text):
-            destination.deliver(image, ready.tags)
+    pushes = check_push(options.push, offline=options.access.offline)
+    # What is pushed and has no other name or place asked for is not wanted here as well.
+    is_local = bool(not pushes or options.output or options.tags)
+    local = open_destination(options.output) if is_local else None
+    destination = local
+    if pushes:
+        client, several = options.access.client, options.multi_platform
+        destination = open_pushing(pushes, client, local, multi_platform=several)
+    elif options.multi_platform:
+        raise UsageError("--multi-platform is for --push: it is the tag there that has several")
+    assert destination is not None
+    documents.check(options.record)
+    if options.lock is not None:
+        check_output(options.lock, over=True)
+    # An Engine has no place for documents beside an image, and making them costs time.
+    beside = options.compress or options.record is not None
+    if beside:
+        threading.Thread(target=sbom.load, daemon=True).start()
+    with opened(options, progress) as inputs:
+        finished = _known(inputs, destination, progress) or _made(inputs, progress)
+        for repository in options.cache_to:
+            _share(inputs, repository, progress)
+        papers = documents.make(finished.record, inputs.tags[0]) if beside else {}
+        image = replace(finished.image, artifacts=documents.artifacts(papers))
+        tags, pushed = inputs.tags if is_local else (), tuple(map(str, pushes))
+        progress.say(f"delivering {', '.join((*tags, *pushed))}", level=1)
+        with ExitStack() as stack:
+            stack.enter_context(documents.written(options.record, papers))
+            if options.lock is not None:
+                found = lock.parse(finished.record["inputs"])
+                stack.enter_context(locking.written(found, options.lock))
+            if options.verify:
+                stack.enter_context(_verified(inputs, replace(finished, image=image), progress))
+            destination.deliver(image, tags)
             interrupts.finish()
         # `inspect` finds it there.
-        ready.cache.put(f"records/{image.id.removeprefix('sha256:')}.json", text.encode())
-        return Result(
-            image,
-            ready.tags,
-            reports,
-            ready.base.size,
-            ready.full.size,
-            options.access.bytes_read,
-            progress.seconds,
-            ready.assembly.dropped,
-        )
+        name = f"records/{image.id.removeprefix('sha256:')}.json"
+        inputs.cache.put(name, record.text(finished.record), sealed=False)
+        results.keep(inputs, finished)
+        inputs.cache.prune()
+        return Result(finished, tags, pushed, options.access.bytes_read, progress.seconds)
 
 
-def _image(
-    options: Options, progress: Progress, ready: Prepared
-) -> tuple[Image, list[dict[str, Any]], dict[str, Any]]:
-    """Return the image with its layers on disk, the report of each stage, and the record."""
+def _verified(
+    inputs: Inputs, finished: Finished, progress: Progress
+) -> AbstractContextManager[None]:
+    """Prove that the image serves, before it gets its name."""
+    from assembler.verify.made import verified
+
+    folder, keep = inputs.scratch / "verify", inputs.options.output is None
+    return verified(finished.image, finished.record, folder, progress.say, keep=keep)
+
+
+def _share(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
+    """Put what is known of the full image's layers into a registry; at worst a warning."""
+    try:
+        inputs.remote_cache(repository).store(inputs.full)
+    except SourceError as error:
+        progress.warn(f"--cache-to is not done: {error}")
+
+
+def _known(inputs: Inputs, destination: Destination, progress: Progress) -> Finished | None:
+    """Return what an earlier run made of the same inputs, if it can be delivered as it is."""
+    found = results.find(inputs)
+    if found is None:
+        return None
+    if not inputs.options.verify and destination.has(found.image):
+        progress.say("nothing has changed since it was made and loaded")
+        return found
+    image = results.with_layers(found.image, inputs.cache, inputs.scratch / "known")
+    if image is None:
+        return None
+    progress.say("nothing has changed since it was made: taken from the cache")
+    return replace(found, image=image)
+
+
+def _made(inputs: Inputs, progress: Progress) -> Finished:
+    """Return the image made anew, with its layers."""
+    ready = prepare(inputs, progress)
     reports: dict[str, dict[str, Any]] = {}
 
     def report(stage: assembly.Made, blob: LayerBlob) -> None:
         reports[stage.stage.name] = {
             "name": stage.stage.name,
+            "summary": stage.stage.summary,
+            "diff_id": blob.diff_id,
             "digest": blob.descriptor.digest,
             "size": stage.size,
             "compressed": blob.descriptor.size,
@@ -90,49 +170,33 @@ def _image(
         }
         progress.say(f"layer {stage.stage.name}: {len(stage.nodes)} paths", level=1)
 
-    made, recipe, base = ready.assembly, ready.recipe, ready.base_blobs
+    made, recipe, base, options = ready.assembly, inputs.recipe, ready.base_blobs, inputs.options
     # The Engine would have to inflate again what is compressed here.
-    compress = options.output is not None
     layers = assembly.write_layers(
-        made, recipe.mtime, ready.scratch / "layers", report, compress=compress
-    )
+        made, recipe.mtime, inputs.scratch / "layers", report, inputs.cache,
+        compress=options.compress,
+    )  # fmt: skip
     names = [stage.stage.name for stage in made.stages]
     context = {f"layers/{n}.tar": layer for n, layer in zip(names, layers, strict=True)}
     text = dockerfile.fill(
-        ready.template,
+        inputs.template,
         context,
         imageconfig.environment(recipe, ready.full, made),
         imageconfig.labels(recipe, ready.full),
     )
-    facts = {
-        "release": recipe.release,
-        "numpy": made.numpy,
-        "patches": made.patches,
-        "packages": made.packages,
-    }
-    nodes = (node for stage in made.stages for node in stage.nodes)
-    document = record.document(nodes, ready.full.source, base, facts)
     direct = options.builder == "direct"
     image = Image(
         imageconfig.config(text, ready.base, layers, made, recipe) if direct else base.config,
         (*base.layers, *layers),
         options.platform,
-        imageconfig.manifest_annotations(ready.full.source, base, recipe),
-        (record.artifact(document),),
+        imageconfig.manifest_annotations(ready.lock),
     )
     if not direct:
         from assembler.builder import build
 
-        image = build(image, base, text, context, ready.scratch)
-    return image, [reports[name] for name in names], document
-
-
-@contextmanager
-def _record_at(path: Path | None, text: str) -> Iterator[None]:
-    """Write the record to `path`, where it appears when the block ends well."""
-    if path is None:
-        yield
-        return
-    with made_beside(path, folder=False, over=True) as temporary:
-        temporary.write_text(text, "utf-8")
-        yield
+        image = build(image, base, text, context, inputs.scratch)
+    stages = [reports[name] for name in names]
+    found = record.document(
+        image, made, recipe, ready.lock, ready.full.source, stages, ready.full.env()
+    )
+    return Finished(image, stages, ready.base.size, ready.full.size, found)

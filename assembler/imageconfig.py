@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from assembler import assembly, dockerfile, oci, tree
+from assembler.lock import Lock
 from assembler.oci import LayerBlob
-from assembler.sources import Source
 from assembler.view import View
 
 
@@ -42,16 +42,17 @@ def labels(recipe: assembly.Recipe, full: View) -> dict[str, str]:
     }
 
 
-def manifest_annotations(full: Source, base: Source, recipe: assembly.Recipe) -> dict[str, str]:
+def manifest_annotations(inputs: Lock) -> dict[str, str]:
     """Return the manifest's annotations: image-spec annotations.md, and where the files are from.
 
-    They depend on how the source was read; layers and config do not.
+    They depend on how the source was read, unless a lock says how; layers and config do not.
     """
+    full, base = inputs.source, inputs.base
     found = {
-        "org.opencontainers.image.created": _iso(recipe.mtime),
-        "org.opencontainers.image.base.name": base.reference,
-        "io.github.triton-assembler.source.name": full.reference,
-        "io.github.triton-assembler.source.config": oci.sha256(full.config),
+        "org.opencontainers.image.created": _iso(inputs.mtime),
+        "org.opencontainers.image.base.name": base.name,
+        "io.github.triton-assembler.source.name": full.name,
+        "io.github.triton-assembler.source.config": full.config,
     }
     if base.digest:
         found["org.opencontainers.image.base.digest"] = base.digest

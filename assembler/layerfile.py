@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,8 @@ from assembler.streams import CHUNK
 
 # Level 1 of isal is the fastest deflate there is (529 MB/s) at 1.1 times zlib -6's size.
 LEVEL = 1
+# Changes with whatever changes the bytes that the same nodes give; isal's output may with isal.
+FORM = f"1 isal {version('isal')} level {LEVEL}"
 _TYPES = {"file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE}
 
 
@@ -40,15 +43,23 @@ def _header(node: Node, mtime: int, hardlink: str) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
+def _linked(nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
+    """Yield the nodes by path, each with the earlier path that it is another name of, or ""."""
+    first: dict[Content, str] = {}
+    for node in sorted(nodes, key=lambda each: each.path):
+        name = node.path
+        if node.kind == "file" and node.content and node.content.size:
+            # Two names of one file in the full image are two names of one file here.
+            name = first.setdefault(node.content, node.path)
+        yield node, name if name != node.path else ""
+
+
 def tar(nodes: Iterable[Node], mtime: int) -> Iterator[bytes]:
     """Yield the bytes of a tar of `nodes`, sorted by path; mtime in seconds since 1970."""
-    links: dict[Content, str] = {}
-    for node in sorted(nodes, key=lambda each: each.path):
-        content = node.content if node.kind == "file" else None
-        # Two names of one file in the full image are two names of one file here.
-        first = links.setdefault(content, node.path) if content and content.size else node.path
-        yield _header(node, mtime, first if first != node.path else "")
-        if content is None or first != node.path:
+    for node, link in _linked(nodes):
+        yield _header(node, mtime, link)
+        content = node.content
+        if content is None or link:
             continue
         left = content.size
         with content.open() as file:
@@ -57,6 +68,16 @@ def tar(nodes: Iterable[Node], mtime: int) -> Iterator[bytes]:
                 yield data
         yield bytes(-content.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def key(nodes: Iterable[Node], mtime: int) -> str:
+    """Return the sha256 (hex) of all that shapes the bytes of a layer of `nodes`."""
+    digest = hashlib.sha256(f"{FORM} {mtime}\n".encode())
+    for node, link in _linked(nodes):
+        data = (node.content.sha256, node.content.size, link) if node.content else node.link
+        shape = (node.path, node.kind, node.mode, node.uid, node.gid, node.xattrs, data)
+        digest.update(repr(shape).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def write(nodes: Iterable[Node], mtime: int, folder: Path, *, compress: bool = True) -> LayerBlob:
@@ -80,6 +101,23 @@ def write(nodes: Iterable[Node], mtime: int, folder: Path, *, compress: bool = T
     kind = f"{oci.OCI_LAYER}+gzip" if compress else oci.OCI_LAYER
     descriptor = oci.Descriptor(kind, f"sha256:{digest}", size)
     return LayerBlob(f"sha256:{diff_id.hexdigest()}", descriptor, path)
+
+
+def measured(nodes: Iterable[Node], mtime: int) -> LayerBlob:
+    """Return a layer of `nodes` as a plain tar that is never on disk: made when it is read."""
+    nodes = list(nodes)
+    diff_id, size = hashlib.sha256(), 0
+    for piece in _pieces(tar(nodes, mtime)):
+        diff_id.update(piece)
+        size += len(piece)
+    return plain(nodes, mtime, f"sha256:{diff_id.hexdigest()}", size)
+
+
+def plain(nodes: Iterable[Node], mtime: int, diff_id: str, size: int) -> LayerBlob:
+    """Return the same, of a layer whose diff_id and size in bytes are known."""
+    nodes = list(nodes)
+    descriptor = oci.Descriptor(oci.OCI_LAYER, diff_id, size)
+    return LayerBlob(diff_id, descriptor, make=lambda: _pieces(tar(nodes, mtime)))
 
 
 class _Gzip:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
 
 from assembler.errors import SourceError, VerificationError
-from assembler.streams import CHUNK, Forward
+from assembler.streams import CHUNK, Forward, LayerStream
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
 Wanted = Callable[[str], bool]
+Pin = Callable[[int, int], None]  # offset and size, in bytes of the tar
 
 
 class Content(NamedTuple):
@@ -91,6 +92,7 @@ class Layer:
     whiteouts: list[str] = field(default_factory=list)
     opaque: list[str] = field(default_factory=list)
     contents: dict[str, Content] = field(default_factory=dict)
+    offsets: dict[str, int] = field(default_factory=dict)  # in the tar, of the same names' bytes
 
 
 class _Odd(Exception):
@@ -124,11 +126,14 @@ def _xattrs(info: tarfile.TarInfo) -> tuple[tuple[str, bytes], ...]:
     )
 
 
-def read_layer(stream: BinaryIO, wanted: Wanted, spool: Spool) -> Layer:
+def read_layer(
+    stream: BinaryIO | LayerStream, wanted: Wanted, spool: Spool, pin: Pin | None = None
+) -> Layer:
     """List the layer in `stream` (plain tar bytes) and keep the files that are `wanted`.
 
     `wanted` is asked with each regular file's name. The last of several members of one name
-    wins, as when the layer is unpacked. Raises SourceError for a tar that cannot be read.
+    wins, as when the layer is unpacked. pin: told where each file kept lies in the tar.
+    Raises SourceError for a tar that cannot be read.
     """
     layer, what = Layer(), getattr(stream, "what", "a layer")
     try:
@@ -136,7 +141,7 @@ def read_layer(stream: BinaryIO, wanted: Wanted, spool: Spool) -> Layer:
         with tarfile.open(fileobj=source, mode="r:", errorlevel=2) as tar:
             for info in tar:
                 tar.members = []  # type: ignore[attr-defined]  # it keeps them all, for ever
-                _note(layer, tar, info, wanted, spool)
+                _note(layer, tar, info, wanted, spool, pin)
     except tarfile.TarError as error:
         raise VerificationError(f"{what} is not a readable tar: {error}") from None
     except _Odd as error:
@@ -147,7 +152,12 @@ def read_layer(stream: BinaryIO, wanted: Wanted, spool: Spool) -> Layer:
 
 
 def _note(
-    layer: Layer, tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Wanted, spool: Spool
+    layer: Layer,
+    tar: tarfile.TarFile,
+    info: tarfile.TarInfo,
+    wanted: Wanted,
+    spool: Spool,
+    pin: Pin | None,
 ) -> None:
     name = normal(info.name, "name")
     folder, _, base = name.rpartition("/")
@@ -176,6 +186,9 @@ def _note(
         )
     )
     if kind == "file" and wanted(name):
+        layer.offsets[name] = info.offset_data
+        if pin is not None:
+            pin(info.offset_data, info.size)
         content = tar.extractfile(info)
         assert content is not None
         with content:

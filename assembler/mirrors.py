@@ -9,6 +9,13 @@ from assembler.errors import UsageError
 from assembler.reference import ImageName
 
 
+def is_place(text: str) -> bool:
+    """Tell whether `text` is a registry, with a path or without; UsageError for no name at all."""
+    # Read as an image, it must come out with the host that it starts with.
+    name = ImageName.parse(text if "/" in text else f"{text}/x", default_tag=None)
+    return name.registry == text.partition("/")[0] and not (name.tag or name.digest)
+
+
 @dataclass(frozen=True)
 class Mirror:
     """What lies under `origin` (a registry, or a registry with a path) is also under `target`."""
@@ -23,9 +30,7 @@ class Mirror:
         if not equals or not origin or not target:
             raise UsageError(f"mirror {text!r}: write FROM=TO, nvcr.io=registry.local:5000/ngc")
         for part in (origin, target):
-            # Read as an image, the part must come out with the host that it starts with.
-            name = ImageName.parse(part if "/" in part else f"{part}/x", default_tag=None)
-            if name.registry != part.partition("/")[0] or name.tag or name.digest:
+            if not is_place(part):
                 raise UsageError(
                     f"mirror {text!r}: {part!r} is not a registry (HOST[:PORT][/PATH])"
                 )

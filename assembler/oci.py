@@ -6,12 +6,13 @@ Docker's schema 2 is read as well (same shape, other media types); what we write
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from assembler.errors import SourceError
 
@@ -201,8 +202,37 @@ def diff_ids(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class LayerBlob:
-    """A layer on disk: `descriptor` is of the blob as stored, `diff_id` of its tar."""
+    """A finished layer: `descriptor` is of the blob as stored, `diff_id` of its tar.
+
+    Its bytes lie at `path`, or `make` gives them anew each time it is called.
+    """
 
     diff_id: str
     descriptor: Descriptor
-    path: Path
+    path: Path | None = None
+    make: Callable[[], Iterable[bytes]] | None = None
+
+    def open(self) -> BinaryIO:
+        """Return the blob as a stream."""
+        if self.path is not None:
+            return self.path.open("rb")
+        assert self.make is not None
+        return cast(BinaryIO, _Joined(self.make()))
+
+
+class _Joined(io.RawIOBase):
+    """Pieces of bytes, read as one stream."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces, self._rest = iter(pieces), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes, none at the end."""
+        if size is None or size < 0:
+            return self._rest + b"".join(self._pieces)
+        self._rest = self._rest or next(self._pieces, b"")
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data

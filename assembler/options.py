@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from assembler import oci
+from assembler.lock import Lock
+from assembler.reference import ImageName
 from assembler.sources.opening import Access
 
 
@@ -22,6 +24,8 @@ class Options:
     base: str | None = None
     tags: tuple[str, ...] = ()
     output: Path | None = None
+    push: tuple[str, ...] = ()
+    multi_platform: bool = False
     numpy: str | None = None
     platform: oci.Platform = field(default_factory=lambda: oci.Platform("linux", "amd64"))
     platforms: tuple[oci.Platform, ...] = ()
@@ -30,5 +34,27 @@ class Options:
     stages: tuple[Path, ...] = ()
     dockerfile: Path | None = None
     cache: Path | None = None
+    read_all: bool = False
+    make_index: bool = False
+    index: str | None = None
+    cache_from: tuple[ImageName, ...] = ()
+    cache_to: tuple[ImageName, ...] = ()
     record: Path | None = None
+    lock: Path | None = None
+    locked: Lock | None = None
+    verify: bool = False
     access: Access = field(default_factory=Access)
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether every layer is to be read, whatever is known of it."""
+        return self.read_all or self.make_index
+
+    @property
+    def compress(self) -> bool:
+        """Whether layers are gzip: the Engine alone would have to inflate them again."""
+        return self.output is not None or bool(self.push)
+
+    def default_tag(self, release: str) -> str:
+        """Return the name of the result where none is given."""
+        return f"tritonserver:{release}-{'-'.join(dict.fromkeys(self.backends))}-cpu"

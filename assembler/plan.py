@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 
 from assembler.options import Options
-from assembler.preparation import Prepared, prepare
+from assembler.preparation import Prepared, opened, prepare
 from assembler.progress import Progress, size
 
 
 def plan(options: Options, progress: Progress, *, as_json: bool) -> int:
     """Print the plan to standard output and return the exit status."""
-    with prepare(options, progress) as ready:
+    with opened(options, progress) as inputs:
+        ready = prepare(inputs, progress)
         document = {
-            "release": ready.recipe.release,
+            "release": inputs.recipe.release,
             "source": ready.full.source.reference,
             "base": ready.base.source.reference,
             "numpy": ready.assembly.numpy,
@@ -50,7 +51,7 @@ def _show(ready: Prepared, options: Options) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     taken = Table("take", "files", "size", "what", box=None, pad_edge=False)
     for made in ready.assembly.stages:
         count = sum(node.kind != "dir" for node in made.nodes)

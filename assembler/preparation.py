@@ -10,16 +10,19 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from assembler import (
     assembly,
+    components,
     dockerfile,
-    dpkg,
+    indexes,
     interrupts,
+    locking,
     oci,
+    offline,
     patches,
     releases,
     resources,
@@ -28,56 +31,90 @@ from assembler import (
     tree,
 )
 from assembler.cache import Cache
-from assembler.errors import AssemblerError, UsageError
+from assembler.download import NoRanges
+from assembler.errors import AssemblerError, SourceError, UsageError
+from assembler.layercache import LayerCache
+from assembler.lock import Lock
 from assembler.options import Options
 from assembler.progress import Progress
-from assembler.reference import Reference
+from assembler.reading import Reader
+from assembler.reference import ImageName, Reference
+from assembler.remotecache import RemoteCache
+from assembler.seekindex import SeekIndex
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
-from assembler.sources.opening import Access
+from assembler.spans import Stale
 from assembler.view import View
 
 _LAST_SECOND = 253402300799  # of the year 9999, the last that an image config can name
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """All that is known once both images are read. scratch: a folder that ends with the run.
+class Inputs:
+    """What a run starts from: both images open, nothing of them read but manifest and config.
 
-    template: Dockerfile.final, not filled in. tags: names for the result.
-    cache: what outlives the run.
+    template: Dockerfile.final, not filled in. tags: names for the result. scratch: a folder that
+    ends with the run. cache: what outlives it. indexable: all stages that the release may take.
+    lock: all of it in a form that another run can be held to, but the wheels.
     """
 
+    options: Options
     recipe: assembly.Recipe
     template: str
     tags: tuple[str, ...]
+    full: Source
+    base: Source
+    scratch: Path
+    cache: Cache
+    indexable: list[stages.Stage]
+    lock: Lock
+
+    def remote_cache(self, repository: ImageName) -> RemoteCache:
+        """Return what is kept of layers in a registry's repository."""
+        scratch = self.scratch / "remote"
+        return RemoteCache(self.options.access.client, repository, self.cache, scratch)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known once both images are read. index: of the full one, if it was asked for.
+
+    lock: the inputs, wheels included.
+    """
+
+    inputs: Inputs
     full: View
     base: View
     base_blobs: BlobSource
     assembly: assembly.Assembly
-    scratch: Path
-    cache: Cache
+    index: SeekIndex | None
+    lock: Lock
 
 
 @contextmanager
-def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
-    """Yield what was read, selected and closed over. Raises AssemblerError."""
+def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
+    """Yield the inputs, checked as far as they can be without reading. Raises AssemblerError."""
     backends = list(dict.fromkeys(options.backends))
     release = releases.check(options.release or releases.DEFAULT)
     template = _read_text(options.dockerfile or resources.path("Dockerfile.final"))
     if options.builder == "direct":
         # What it cannot carry out is said now, not after the reading.
         dockerfile.interpret(dockerfile.fill(template, (), {}, {}), {})
-    epoch = _epoch()
+    epoch, locked = _epoch(), options.locked
     if options.numpy is not None and (options.release or not options.source):
         releases.check_numpy(options.numpy, release)
     known = stages.load([resources.path("stages"), *options.stages])
-    stages.choose(known, backends, release, list(options.keep))
+    chosen = stages.choose(known, backends, release, list(options.keep))
     mends = patches.load(resources.path("patches"))
     reference = Reference.parse(options.source or releases.default_source(release))
     access = options.access
-    cache = Cache(options.cache, progress.warn)
-    with _scratch() as scratch, access.open(reference, options.platform) as full:
+    cache = access.cache = Cache(options.cache, progress.warn)
+    if access.offline:
+        likely = Reference.parse(options.base or releases.default_base(release))
+        wheels = [(stage.wheel, options.numpy) for stage in chosen if stage.wheel]
+        images = [("--source", reference), ("--base", likely)]
+        offline.check(access, options.platform, images, wheels, cache)
+    with _scratch(cache) as scratch, access.open(reference, options.platform) as full:
         release = _release(full, release, options)
         recipe = assembly.Recipe(
             release,
@@ -87,53 +124,99 @@ def prepare(options: Options, progress: Progress) -> Iterator[Prepared]:
             options.numpy,
             cache,
             access.offline,
-            epoch if epoch is not None else _created(full),
+            epoch if epoch is not None else locked.mtime if locked else _created(full),
+            locked.wheels if locked else {},
         )
-        base = Reference.parse(
-            options.base or releases.default_base(release, oci.labels(json.loads(full.config)))
-        )
-        with access.open(base, options.platform) as remote:
-            progress.say(f"reading base {base}")
-            blobs, base_view, full_view = _read(remote, full, recipe, scratch, access, progress)
-            for remark in releases.remarks(release, full_view, base_view):
-                progress.warn(remark)
-        yield Prepared(
-            recipe,
-            template,
-            options.tags or (f"tritonserver:{release}-{'-'.join(backends)}-cpu",),
-            full_view,
-            base_view,
-            blobs,
-            assembly.assemble(recipe, full_view, base_view, scratch),
-            scratch,
-            cache,
-        )
+        tags = options.tags or (options.default_tag(release),)
+        labels = oci.labels(json.loads(full.config))
+        name = Reference.parse(options.base or releases.default_base(release, labels))
+        with access.open(name, options.platform) as base:
+            indexable = [s for s in stages.of_release(known, release) if not s.refuse]
+            locking.check(options, recipe, template, full, base)
+            lock = locking.inputs(options, recipe, template, full, base)
+            yield Inputs(
+                options, recipe, template, tags, full, base, scratch, cache, indexable, lock
+            )
+
+
+def prepare(inputs: Inputs, progress: Progress) -> Prepared:
+    """Read both images, select and close over what is wanted. Raises AssemblerError."""
+    options, full = inputs.options, inputs.full
+    if not options.reads_all:
+        for name in options.cache_from:
+            _fetch(inputs, name, progress)
+    index = indexes.of(full, inputs.cache)
+    if options.index is not None:
+        index = indexes.read(options.index, full, options.access.client)
+    try:
+        return _prepare(inputs, progress, index)
+    except (Stale, NoRanges) as error:
+        progress.warn(f"the index is not used: {error}; the layers are read instead")
+        if isinstance(error, Stale):
+            indexes.forget(full, inputs.cache)
+        return _prepare(inputs, progress, None)
+
+
+def _fetch(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
+    """Bring what a registry knows of the full image's layers into the cache; at worst a warning."""
+    try:
+        packs = inputs.remote_cache(repository).fetch(inputs.full)
+        progress.say(f"{packs} packs from {repository}", level=1)
+    except SourceError as error:
+        progress.warn(f"--cache-from is not used: {error}")
+
+
+def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Prepared:
+    options, scratch = inputs.options, inputs.scratch
+    forget = options.reads_all
+    known = LayerCache(inputs.cache, _folder(scratch / "packs"), forget=forget)
+    reader = Reader(
+        inputs.full,
+        _folder(scratch / "full-files"),
+        known,
+        None if forget else index,
+        record=options.make_index,
+    )
+    blobs, base, full = _read(inputs, progress, reader, known)
+    for remark in releases.remarks(inputs.recipe.release, full, base):
+        progress.warn(remark)
+    made = assembly.assemble(inputs.recipe, full, base, scratch)
+    for view in (base, full):
+        for line in view.reading():
+            progress.say(line, level=1)
+    recorded = SeekIndex(reader.indexed) if options.make_index else None
+    if recorded is not None:
+        indexes.keep(recorded, inputs.full, inputs.cache)
+    # An Engine's exact config is known only now.
+    lock = locking.inputs(options, inputs.recipe, inputs.template, inputs.full, blobs)
+    lock = replace(lock, wheels=made.wheels)
+    return Prepared(inputs, full, base, blobs, made, recorded, lock)
 
 
 def _read(
-    remote: Source,
-    full: Source,
-    recipe: assembly.Recipe,
-    scratch: Path,
-    access: Access,
-    progress: Progress,
+    inputs: Inputs, progress: Progress, reader: Reader, known: LayerCache
 ) -> tuple[BlobSource, View, View]:
     """Return the base, as blobs and as a view, and the full image's view; both read at once."""
+    scratch, options, recipe = inputs.scratch, inputs.options, inputs.recipe
+    access, record = options.access, options.make_index
 
     def read_base() -> tuple[BlobSource, View]:
-        blobs = BlobSource(remote, scratch / "base")
-        return blobs, View(blobs, _folder(scratch / "base-files"), _base_likely)
+        blobs = BlobSource(inputs.base, scratch / "base", inputs.cache)
+        folder = _folder(scratch / "base-files")
+        return blobs, View(blobs, _base_likely, Reader(blobs, folder, known))
 
-    likely = selection.likely(recipe.stages, recipe.keep)
+    wanted = inputs.indexable if record else recipe.stages
+    likely = selection.likely(wanted, recipe.keep, all_kept=record)
+    progress.say(f"reading base {inputs.base.reference}")
     with ThreadPoolExecutor(1, "base") as pool:
         reading = pool.submit(read_base)
         try:
-            with progress.reading(full.reference, sum(full.sizes)) as access.on_bytes:
-                view = View(full, _folder(scratch / "full-files"), likely)
-            return (*reading.result(), view)
+            with progress.reading(inputs.full.reference, sum(inputs.full.sizes)) as access.on_bytes:
+                full = View(inputs.full, likely, reader)
+            return (*reading.result(), full)
         except BaseException:
             # The pool waits for its thread, which must not wait for a slow network.
-            remote.close()
+            inputs.base.close()
             access.interrupt()
             raise
         finally:
@@ -141,19 +224,26 @@ def _read(
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    """Yield a folder that ends with the block; where its disk fills, an error that says so."""
+def _scratch(cache: Cache) -> Iterator[Path]:
+    """Yield a folder that ends with the block; where its disk fills, an error that says so.
+
+    It is on the cache's disk where there is one, so that keeping a file is a link.
+    """
+    home = cache.scratch()
     with interrupts.held():
-        made = tempfile.TemporaryDirectory(prefix="assembler-", ignore_cleanup_errors=True)
+        made = tempfile.TemporaryDirectory(
+            prefix="assembler-", dir=home, ignore_cleanup_errors=True
+        )
     with made as folder:
         try:
             yield Path(folder)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
+            advice = "choose another --cache-dir" if home else "let TMPDIR name another folder"
             raise AssemblerError(
-                f"the disk of {Path(folder).parent} is full ({error.strerror}): make room, or let "
-                "TMPDIR name a folder on another disk"
+                f"the disk of {Path(folder).parent} is full ({error.strerror}): make room, or "
+                f"{advice}"
             ) from None
         finally:
             interrupts.finish()
@@ -173,7 +263,7 @@ def _folder(path: Path) -> Path:
 
 _BASE = tree.matcher(
     [
-        *dpkg.FILES,
+        *components.FILES,
         releases.OS_RELEASE,
         "etc/{passwd,group,shadow,gshadow,subuid,subgid}",
         "{usr/,}lib/**/*.so*",

@@ -1,7 +1,6 @@
 """What registries hold, over the distribution API: manifests, blobs, tags; mirrors first.
 
-Source: opencontainers/distribution-spec. Reads only, so far; `endpoint` gives the requests
-that writing is made of, with the scopes it needs.
+Source: opencontainers/distribution-spec. Reads only; `uploads` writes, over the same endpoints.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from assembler.connections import BROKEN, Connections, RegistryError
 from assembler.credentials import Credentials, DockerLogin, ignore
 from assembler.download import Ask, BlobReader
 from assembler.endpoint import Endpoint, read_at_most
-from assembler.errors import SourceError, VerificationError
+from assembler.errors import OfflineError, SourceError, VerificationError
 from assembler.manifests import ACCEPT, RemoteManifest, media_type
 from assembler.mirrors import Mirror, locations
 from assembler.reference import ImageName, is_loopback
@@ -57,7 +56,7 @@ class RegistryClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mirrors, self._insecure, self._offline = tuple(mirrors), insecure, offline
-        self._find, self._warn = find or DockerLogin(warn).find, warn
+        self._find, self.warn = find or DockerLogin(warn).find, warn
         self._connections = connections or Connections()
         self._policy, self._sleep, self._clock = policy or Policy(), sleep, clock
         self._lock = threading.Lock()
@@ -71,10 +70,17 @@ class RegistryClient:
         with self._lock:
             return self._bytes_read
 
+    def patience(self, cancelled: threading.Event | None = None) -> Patience:
+        """Return what waits between the retries of one operation; `cancelled` ends a wait."""
+        sleep = self._sleep or (cancelled.wait if cancelled else time.sleep)
+        return Patience(self._policy, self._clock, sleep)
+
     def endpoint(self, registry: str, what: str) -> Endpoint:
-        """Return the one endpoint for `registry`; SourceError when offline, naming `what`."""
+        """Return the one endpoint for `registry`; OfflineError when offline, naming `what`."""
         if self._offline:
-            raise SourceError(f"{what} would have to be read from {registry}, but --offline is set")
+            raise OfflineError(
+                f"{what} would have to be read from {registry}, but --offline is set"
+            )
         with self._lock:
             if registry not in self._endpoints:
                 self._endpoints[registry] = Endpoint(
@@ -86,6 +92,10 @@ class RegistryClient:
                 )
             return self._endpoints[registry]
 
+    def places(self, name: ImageName) -> tuple[ImageName, ...]:
+        """Return where to look for `name`, best first: its mirrors, then the place itself."""
+        return locations(self._mirrors, name)
+
     def get_manifest(self, name: ImageName, reference: str | None = None) -> RemoteManifest:
         """Return the manifest or index that `name` (or `reference` in its repository) points at.
 
@@ -93,23 +103,53 @@ class RegistryClient:
         """
         reference = reference or name.reference
         tried: list[str] = []
-        for place in locations(self._mirrors, name)[:-1]:
+        for place in self.places(name)[:-1]:
             if place.registry in self._down:
                 tried.append(self._down[place.registry])
                 continue
             try:
-                return self._manifest(place, reference)
+                return self.manifest_at(place, reference)
             except RegistryError as error:
                 if not error.passes_on:
                     raise
                 tried.append(str(error))
                 self._pass_over(place, error)
         try:
-            return self._manifest(name, reference)
+            return self.manifest_at(name, reference)
         except RegistryError as error:
             if tried:
                 text = f"{error} (mirrors: {'; '.join(tried)})"
                 raise RegistryError(text, status=error.status) from None
+            raise
+
+    def manifest_at(self, place: ImageName, reference: str) -> RemoteManifest:
+        """Return what is at this very place; see get_manifest."""
+        separator = "@" if oci.is_digest(reference) else ":"
+        what = f"{place.registry}/{place.repository}{separator}{reference}"
+        endpoint = self.endpoint(place.registry, what)
+        path = f"/v2/{place.repository}/manifests/{reference}"
+        patience = self.patience()
+        while True:
+            try:
+                with endpoint.send(
+                    "GET", path, pull(place.repository), what, headers={"Accept": ACCEPT}
+                ) as response:
+                    raw = self._document(response, reference, what)
+                    said = response.headers.get("Content-Type", "")
+                break
+            except RegistryError as error:
+                if error.status == 404 and not oci.is_digest(reference):
+                    raise self._no_such_tag(place, reference) from None
+                patience.wait(error)
+        return RemoteManifest(raw, media_type(raw, said, what))
+
+    def find_manifest_at(self, place: ImageName, reference: str) -> RemoteManifest | None:
+        """As `manifest_at`; None where there is none."""
+        try:
+            return self.manifest_at(place, reference)
+        except RegistryError as error:
+            if error.status == 404:
+                return None
             raise
 
     def get_blob(self, name: ImageName, descriptor: oci.Descriptor, what: str) -> bytes:
@@ -128,33 +168,35 @@ class RegistryClient:
         *,
         cancelled: threading.Event | None = None,
         on_bytes: Callable[[int], object] | None = None,
+        span: tuple[int, int] | None = None,
     ) -> BlobReader:
         """Return a stream of the blob that survives broken connections; it is not yet verified.
 
         what: names the blob in errors. cancelled: ends every wait when set. on_bytes: told of
-        each piece handed out. Nothing is sent before the first read.
+        each piece handed out. span: only these bytes (see BlobReader). Nothing is sent before the
+        first read.
         """
         path = f"blobs/{descriptor.digest}"
         with self._lock:
             down = dict(self._down)
         places: list[Ask] = [
             self._asking(place, path, what)
-            for place in locations(self._mirrors, name)
+            for place in self.places(name)
             if place == name or place.registry not in down
         ]
         # Layers that may not be given away: from where their makers have them, unless the
         # registry was allowed a copy (image-spec, descriptor.md, "urls").
         places += [self._asking_elsewhere(url, what) for url in descriptor.urls]
-        sleep = self._sleep or (cancelled.wait if cancelled else time.sleep)
         return BlobReader(
             places,
             descriptor.size,
             what,
             self._connections,
-            lambda: Patience(self._policy, self._clock, sleep),
+            lambda: self.patience(cancelled),
             cancelled=cancelled,
             on_bytes=on_bytes,
             on_read=self._count,
+            span=span,
         )
 
     def tags(self, name: ImageName) -> list[str]:
@@ -178,26 +220,6 @@ class RegistryClient:
         self._connections.close()
 
     # -- manifests ------------------------------------------------------------------------
-
-    def _manifest(self, place: ImageName, reference: str) -> RemoteManifest:
-        separator = "@" if oci.is_digest(reference) else ":"
-        what = f"{place.registry}/{place.repository}{separator}{reference}"
-        endpoint = self.endpoint(place.registry, what)
-        path = f"/v2/{place.repository}/manifests/{reference}"
-        patience = Patience(self._policy, self._clock, self._sleep or time.sleep)
-        while True:
-            try:
-                with endpoint.send(
-                    "GET", path, pull(place.repository), what, headers={"Accept": ACCEPT}
-                ) as response:
-                    raw = self._document(response, reference, what)
-                    said = response.headers.get("Content-Type", "")
-                break
-            except RegistryError as error:
-                if error.status == 404 and not oci.is_digest(reference):
-                    raise self._no_such_tag(place, reference) from None
-                patience.wait(error)
-        return RemoteManifest(raw, media_type(raw, said, what))
 
     def _document(self, response: requests.Response, reference: str, what: str) -> bytes:
         """Return the body of a manifest; VerificationError unless it is what was asked for."""
@@ -239,7 +261,7 @@ class RegistryClient:
         if error.status != 404:
             with self._lock:
                 self._down[place.registry] = str(error)
-            self._warn(f"mirror {place.registry} is passed over: {error}")
+            self.warn(f"mirror {place.registry} is passed over: {error}")
 
     def _asking(self, place: ImageName, path: str, what: str) -> Ask:
         def ask(range_: str | None) -> requests.Response:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from packaging.version import Version
@@ -77,7 +78,7 @@ def default_source(release: str) -> str:
     return f"{REPOSITORY}:{release}-py3"
 
 
-def default_base(release: str, labels: Mapping[str, str]) -> str:
+def default_base(release: str, labels: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return the ubuntu that an image was built on, as its inherited labels name it; else the one
     that is known of the release, or of the newest known.
     """

@@ -21,7 +21,8 @@ class Node:
 
     kind: file, dir or symlink. stage: which stage took it. reason: why. origin: the diff_id of
     the layer it comes from, or a wheel's name, or "assembler" for what is made here.
-    content: the bytes of a file; None until they are fetched.
+    content: the bytes of a file; None until they are fetched. source_path: where the full image
+    has it. original: the sha256 that a file had before a patch.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Node:
     xattrs: tuple[tuple[str, bytes], ...] = ()
     content: Content | None = None
     source_path: str = ""
+    original: str = ""
 
 
 class RootFS:
@@ -128,8 +130,12 @@ class RootFS:
     def rewrite(self, path: str, data: bytes, reason: str) -> None:
         """Give the file at `path`, already taken, other bytes; `reason` joins its own."""
         node = self.nodes[path]
+        assert node.content is not None
         self.nodes[path] = replace(
-            node, content=self.store(data), reason=f"{node.reason}; {reason}"
+            node,
+            content=self.store(data),
+            reason=f"{node.reason}; {reason}",
+            original=node.original or node.content.sha256,
         )
 
     def store(self, data: bytes) -> Content:

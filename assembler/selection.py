@@ -17,8 +17,10 @@ from assembler.tree import matcher
 BACKENDS = "opt/tritonserver/backends"
 
 
-def likely(stages: Iterable[Stage], keep: Iterable[str]) -> Wanted:
+def likely(stages: Iterable[Stage], keep: Iterable[str], *, all_kept: bool = False) -> Wanted:
     """Return what the first read of the full image should keep the content of.
+
+    all_kept: as if all that can be named to --keep were.
 
     It is a guess that spares a second read and decides nothing: `View.fetch` brings the rest.
     """
@@ -27,6 +29,8 @@ def likely(stages: Iterable[Stage], keep: Iterable[str]) -> Wanted:
         globs += stage.likely
         globs += [path for take in stage.take for path in take.paths]
     wanted = matcher(globs)
+    if all_kept:
+        keep = [drop.keep for stage in stages for drop in stage.drop if drop.keep]
     drops = drop_rules(stages, keep)
     return lambda path: bool(wanted.fullmatch(path)) and dropped(path, drops) is None
 

@@ -204,18 +204,23 @@ class _Loader:
         self._problem(place, f"{key!r} must be {expected}, not {value!r}")
 
 
+def files(folders: list[Path]) -> dict[str, Path]:
+    """Return the stage files of these folders by name; a later folder's replaces an earlier's."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"--stages {folder}: no such folder")
+        found |= {path.stem: path for path in folder.glob("*.toml")}
+    return found
+
+
 def load(folders: list[Path]) -> list[Stage]:
     """Return the stages of these folders, in layer order; a later folder's file replaces one of
     the same name. Raises SelectionError that lists everything wrong in any of the files.
     """
-    files: dict[str, Path] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"--stages {folder}: no such folder")
-        files |= {path.stem: path for path in folder.glob("*.toml")}
     stages: list[Stage] = []
     problems: list[str] = []
-    for name, path in files.items():
+    for name, path in files(folders).items():
         loader = _Loader(path.name)
         try:
             table = tomllib.loads(path.read_text("utf-8"))
@@ -231,6 +236,13 @@ def load(folders: list[Path]) -> list[Stage]:
     return sorted(stages, key=lambda stage: (stage.order, stage.name))
 
 
+def of_release(stages: list[Stage], release: str | None) -> list[Stage]:
+    """Return the stages that are for this release; all where it is no year and month."""
+    if not release or not re.fullmatch(r"\d\d\.\d\d", release):
+        return stages
+    return [s for s in stages if s.releases.contains(Version(release), prereleases=True)]
+
+
 def choose(
     stages: list[Stage], backends: list[str], release: str | None, keep: list[str]
 ) -> list[Stage]:
@@ -240,8 +252,7 @@ def choose(
     keep: names whose `[[drop]]` rules are left out, and whose stages are taken.
     Raises UsageError for a backend or a name to keep that no stage knows.
     """
-    if release and re.fullmatch(r"\d\d\.\d\d", release):
-        stages = [s for s in stages if s.releases.contains(Version(release), prereleases=True)]
+    stages = of_release(stages, release)
     known = {stage.backend: stage for stage in stages if stage.backend}
     problems = []
     for backend in backends:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from isal import igzip_lib
 
 from assembler.errors import VerificationError
+from assembler.seekpoints import Recorder
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -22,6 +23,8 @@ else:
     from backports import zstd
 
 CHUNK = 1 << 20
+# What is read at once: what was inflated is hashed and walked while the processor still has it.
+BLOCK = 1 << 18
 GZIP = b"\x1f\x8b"
 # A skippable frame (0x184D2A5?) may come first, as in zstd:chunked layers.
 ZSTD = tuple([b"\x28\xb5\x2f\xfd"] + [bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60)])
@@ -113,6 +116,14 @@ class InflatingReader(Readable):
         self._factory = _inflater(self._input)
         self._stream: Any = self._factory() if self._factory else None
 
+    def record(self) -> Recorder | None:
+        """Note seek points, from before the first read on; None where it is not gzip."""
+        if not self._input.startswith(GZIP):
+            return None
+        recorder = Recorder()
+        self._stream, self._factory = recorder, lambda: recorder
+        return recorder
+
     def read(self, size: int = -1) -> bytes:
         if size is None or size < 0:
             return b"".join(iter(lambda: self.read(CHUNK), b""))
@@ -129,7 +140,7 @@ class InflatingReader(Readable):
     def _inflate(self, size: int) -> bytes:
         while True:
             if self._stream.eof:
-                rest = self._stream.unused_data or self._raw.read(CHUNK) or b""
+                rest = self._stream.unused_data or self._raw.read(BLOCK) or b""
                 # Some writers pad the file with zeros after the last member.
                 rest = rest.lstrip(b"\0")
                 if not rest:
@@ -142,7 +153,7 @@ class InflatingReader(Readable):
                 assert self._factory is not None
                 self._stream, self._input = self._factory(), rest
             elif not self._input and self._stream.needs_input:
-                self._input = self._raw.read(CHUNK) or b""
+                self._input = self._raw.read(BLOCK) or b""
                 if not self._input:
                     raise EOFError("the compressed data stops in the middle")
             data, self._input = self._input, b""
@@ -170,17 +181,21 @@ class LayerStream(Readable):
     ) -> None:
         self.what = what
         self._blob = VerifiedReader(raw, what, digest, size)
-        plain = InflatingReader(self._blob, what)
-        self._tar = VerifiedReader(plain, f"{what}, uncompressed,", diff_id, None)  # type: ignore[arg-type]
+        self._plain = InflatingReader(self._blob, what)
+        self._tar = VerifiedReader(self._plain, f"{what}, uncompressed,", diff_id, None)  # type: ignore[arg-type]
 
     def read(self, size: int = -1) -> bytes:
         return self._tar.read(size)
 
+    def record(self) -> Recorder | None:
+        """Note seek points while it is read; see InflatingReader.record."""
+        return self._plain.record()
+
     def finish(self) -> None:
         """Read to the very end, where digests are checked (go-containerregistry, mutate.go)."""
-        while self._tar.read(CHUNK):
+        while self._tar.read(BLOCK):
             pass
-        while self._blob.read(CHUNK):
+        while self._blob.read(BLOCK):
             pass
 
     @property
@@ -206,7 +221,7 @@ class Forward:
     full image. (tarfile's own stream mode copies all of it.)
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO | LayerStream) -> None:
         self._stream = stream
         self._block, self._at = b"", 0
         self._before = 0  # bytes that came before the block
@@ -245,7 +260,7 @@ class Forward:
         return b"".join(parts)
 
     def _more(self) -> bool:
-        data = self._stream.read(CHUNK)
+        data = self._stream.read(BLOCK)
         if not data:
             return False
         self._before += len(self._block)

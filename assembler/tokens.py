@@ -1,4 +1,4 @@
-"""Proof to a registry that we may read: Basic, and bearer tokens from the realm it names.
+"""Proof to a registry that we may read or write: Basic, and bearer tokens from the realm it names.
 
 Source: distribution's specification of token authentication (docs/spec/auth/token.md).
 """
@@ -31,6 +31,11 @@ _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z][\w-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|
 def pull(repository: str) -> Scopes:
     """Return the scope for reading `repository`; nvcr.io names none (ggcr #728)."""
     return (f"repository:{repository}:pull",)
+
+
+def push(repository: str) -> Scopes:
+    """Return the scope for writing into `repository`, which goes with reading it (token.md)."""
+    return (f"repository:{repository}:pull,push",)
 
 
 @dataclass(frozen=True)
@@ -133,12 +138,19 @@ class Authorizer:
             if "basic" in offered and self.credentials and self.credentials.username:
                 self._basic = basic(self.credentials.username, self.credentials.password)
                 return self._basic
-            raise self.refusal(what)
+            raise self.refusal(what, scopes)
 
-    def refusal(self, what: str) -> RegistryError:
+    def refusal(self, what: str, scopes: Scopes) -> RegistryError:
         """Return the error for a 401 that is final."""
         login = login_command(self._registry)
-        if self.credentials is not None:
+        if any(scope.endswith("push") for scope in scopes):
+            # A token server leaves out what somebody may not do, so this is not a wrong password.
+            whose = "the login stored for it" if self.credentials is not None else "us"
+            text = (
+                f"{self._registry} does not let {whose} write {what} (401 Unauthorized): "
+                f"{login} as somebody who may push there"
+            )
+        elif self.credentials is not None:
             text = f"{self._registry} refuses the login that is stored for it: {login} again"
         else:
             text = f"{what}: {self._registry} wants a login, or has no such image: {login} first"
@@ -153,7 +165,7 @@ class Authorizer:
         started = self._clock()
         status, body = self._ask(realm, service, wanted)
         if status in (400, 401, 403):
-            raise self.refusal(what)
+            raise self.refusal(what, scopes)
         try:
             document: Any = json.loads(body) if status == 200 else None
         except ValueError:

@@ -1,50 +1,42 @@
-"""One image as a merged tree, with the content of what is asked for.
-
-The first read lists every layer and keeps what is likely to be wanted, so that most images
-are read once; what turns out to be wanted later is fetched by reading its layers again.
-"""
+"""One image as a merged tree, with the content of what is asked for."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from assembler import oci, tree
 from assembler.errors import SourceError
-from assembler.layers import Content, Layer, Spool, Wanted, read_layer
+from assembler.layers import Content, Wanted
+from assembler.reading import Key, Reader
 from assembler.sources import Source
 
 
 class View:
-    """A source's layers as one tree. `spool` is a folder for contents, of the caller's keeping."""
+    """A source's layers as one tree."""
 
-    def __init__(self, source: Source, spool: Path, likely: Wanted) -> None:
-        """Read every layer of `source`; `likely` says whose content to keep on the way."""
+    def __init__(self, source: Source, likely: Wanted, reader: Reader) -> None:
+        """Get to know all layers by `reader`; `likely`: whose content is fetched beforehand."""
         self.source = source
         self.tree = tree.Tree()
         self.config: dict[str, Any] = json.loads(source.config)
-        self._spool = spool
-        self._numbers = itertools.count()
-        self._contents: dict[tuple[int, str], Content] = {}
-        count = len(source.diff_ids)
-        # From the top: the topmost layers hold what is asked for most.
-        layers = self._read(range(count - 1, -1, -1), likely)
-        for index in range(count):
-            self.tree.apply(layers.pop(index), index)
+        self._reader = reader
+        self._contents: dict[Key, Content] = {}
+        layers = self._reader.layers(likely)
+        for number in range(len(source.diff_ids)):
+            layer = layers.pop(number)
+            self._contents |= {(number, name): found for name, found in layer.contents.items()}
+            self.tree.apply(layer, number)
+        if not self._reader.all_read:
+            self.fetch(path for path in self.tree if likely(path))
 
-    def _read(self, indices: Collection[int], wanted: Wanted) -> dict[int, Layer]:
-        def visit(stream: BinaryIO) -> Layer:
-            return read_layer(stream, wanted, Spool(self._spool / f"{next(self._numbers)}"))
-
-        layers = self.source.read(indices, visit)
-        for index, layer in layers.items():
-            for name, content in layer.contents.items():
-                self._contents[index, name] = content
-        return layers
+    @classmethod
+    def of(cls, source: Source, spool: Path, likely: Wanted) -> View:
+        """Return the view of a source of which nothing is known; `spool`: a folder for contents."""
+        return cls(source, likely, Reader(source, spool))
 
     def fetch(self, paths: Iterable[str]) -> None:
         """Make sure that the content of these regular files (real paths) is at hand."""
@@ -54,8 +46,7 @@ class View:
             if entry.kind == "file" and (entry.layer, entry.member) not in self._contents:
                 missing[entry.layer].add(entry.member)
         if missing:
-            names = set().union(*missing.values())
-            self._read(sorted(missing), names.__contains__)
+            self._contents |= self._reader.contents(missing)
 
     def content(self, path: str) -> Content:
         """Return the content of the regular file at `path` (a real path)."""
@@ -87,6 +78,13 @@ class View:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(self.tree[path].size for path in self.tree)
+
+    def reading(self) -> list[str]:
+        """Return a line for each layer: that it was read, or why it need not be."""
+        return [
+            f"layer {number + 1} of {self.source.reference}: {how}"
+            for number, how in sorted(self._reader.how.items())
+        ]
 
     def origin(self, path: str) -> str:
         """Return the diff_id of the layer that the file at `path` comes from."""

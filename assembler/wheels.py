@@ -7,6 +7,7 @@ apply; nothing is run in the image, nothing is compiled.
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -28,12 +29,27 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename as parse_tags
 from packaging.version import InvalidVersion, Version
 
+from assembler import offline as local
 from assembler.cache import Cache
 from assembler.elf import Elf
 from assembler.errors import SelectionError, UsageError
 from assembler.rootfs import Node, RootFS
 
 _SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One wheel and no other: the version, the file's name, and its sha256 in hex."""
+
+    version: str
+    file: str
+    sha256: str
+
+    @classmethod
+    def of(cls, version: str, wheel: Path) -> Pin:
+        """Return the pin of a wheel on disk."""
+        return cls(version, wheel.name, hashlib.sha256(wheel.read_bytes()).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -99,15 +115,22 @@ def check_version(text: str) -> str:
 
 
 def fetch(
-    name: str, version: str, target: Target, cache: Cache, folder: Path, *, offline: bool
+    name: str,
+    version: str,
+    target: Target,
+    cache: Cache,
+    folder: Path,
+    *,
+    offline: bool,
+    pin: Pin | None = None,
 ) -> Path:
     """Return the path of a wheel of `name` == `version` that fits `target`.
 
     One in `cache` is used as it is; else pip fetches it into `folder`, and it is kept.
-    Raises SelectionError.
+    pin: take this wheel alone. Raises SelectionError.
     """
     for wheel in cache.find(f"wheels/{name}-{version}-*.whl"):
-        if target.accepts(wheel):
+        if target.accepts(wheel) and pin in (None, Pin.of(version, wheel)):
             return wheel
     python = f"Python {target.version[0]}.{target.version[1]}"
     where = f"{python} on {target.machine}, glibc {target.glibc[0]}.{target.glibc[1]}"
@@ -121,20 +144,27 @@ def fetch(
             *(f"--platform={platform}" for platform in target.platforms),
         ]
         # fmt: on
+        environment = dict(os.environ)
         if offline:
-            command.append("--no-index")
+            words, environment = local.pip_settings()
+            command += words
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_SECONDS, check=False,
-                env=os.environ | {"LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
+                env=environment | {"LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise SelectionError(f"pip fetched no {name} {version} in {_SECONDS} s") from None
         found = list(Path(temporary).glob("*.whl"))
         if done.returncode != 0 or not found:
             raise SelectionError(_why(done.stderr, name, version, where, offline))
+        if pin is not None and pin != (got := Pin.of(version, found[0])):
+            raise SelectionError(
+                f"pip fetches {got.file} (sha256 {got.sha256}) for {where}, the lock has "
+                f"{pin.file} (sha256 {pin.sha256}): the index has changed, or is another"
+            )
         wheel = found[0].replace(folder / found[0].name)
-    cache.put(f"wheels/{wheel.name}", wheel.read_bytes())
+    cache.put(f"wheels/{wheel.name}", wheel.read_bytes(), sealed=False)
     return wheel
 
 

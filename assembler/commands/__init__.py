@@ -4,4 +4,6 @@ Each has HELP (a line), `add(parser)` for its words and `run(words, progress)`, 
 exit status; what is heavy is imported in `run`. Add a module to COMMANDS, and it is there.
 """
 
-COMMANDS = ("extract", "plan", "releases")
+COMMANDS = (
+    "extract", "plan", "verify", "inspect", "releases", "lock", "mirror", "index", "cache",
+)  # fmt: skip

@@ -69,13 +69,45 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         help="write an archive (FILE.tar) or an OCI layout (DIR), not into the Engine",
     )
     add(
+        "--push",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="send it to a registry, with its record; repeatable. Without --tag and --output, "
+        "nothing goes into the Engine",
+    )
+    add(
+        "--multi-platform",
+        action="store_true",
+        help="with --push: put it into the index that the tag names, beside other platforms",
+    )
+    add(
         "--builder",
         choices=("direct", "engine"),
         default="direct",
         help="direct needs no Docker; engine runs docker build, for a Dockerfile with RUN",
     )
+    add(
+        "--cache-to",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="put what is now known of the layers into this repository; repeatable",
+    )
     add("--dockerfile", type=Path, metavar="FILE", help="in the place of Dockerfile.final")
-    add("--record", type=Path, metavar="FILE", help="also write the record of every file there")
+    add("--verify", action="store_true", help="prove that it serves before it gets its name")
+    add(
+        "--record",
+        type=Path,
+        metavar="DIR|FILE",
+        help="also write there record.json, sbom.cdx.json and provenance.intoto.json (a name that "
+        "ends in .json: the record alone)",
+    )
+    locks = command.add_mutually_exclusive_group()
+    locks.add_argument("--lock", type=Path, metavar="FILE", help="also write every input there")
+    locks.add_argument(
+        "--locked", type=Path, metavar="FILE", help="use what this lock has, and nothing else"
+    )
 
 
 def _table(result: Result, progress: Progress) -> None:
@@ -88,20 +120,20 @@ def _table(result: Result, progress: Progress) -> None:
     for name, side in (("stage", "left"), ("files", "right"), ("size", "right"),
                        ("compressed", "right"), ("layer", "left")):  # fmt: skip
         table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for stage in result.stages:
+    for stage in result.finished.stages:
         table.add_row(
             stage["name"], str(stage["files"]), size(stage["size"]), size(stage["compressed"]),
             stage["digest"][7:19],
         )  # fmt: skip
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     console.print(table)
-    added = sum(stage["size"] for stage in result.stages)
+    base, image = result.finished.base_size, result.finished.image
     for line in (
-        f"image   {', '.join(result.tags)}",
-        f"id      {result.image.id}",
-        f"digest  {result.image.digest}",
-        f"size    {size(result.base_size + added)}: base {size(result.base_size)} + {size(added)}; "
-        f"the full image has {size(result.full_size)}",
+        f"image   {', '.join((*result.tags, *result.pushed))}",
+        f"id      {image.id}",
+        f"digest  {image.digest}",
+        f"size    {size(result.size)}: base {size(base)} + {size(result.size - base)}; "
+        f"the full image has {size(result.finished.full_size)}",
         f"took    {progress.seconds:.1f} s, {size(result.bytes_read)} read",
     ):
         console.print(line, markup=False, soft_wrap=True)

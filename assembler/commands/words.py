@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assembler.oci import Platform
     from assembler.options import Options
+    from assembler.reference import ImageName
+    from assembler.sources.opening import Access
 
 
 def _cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assembler"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return the platform of this machine."""
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     return f"linux/{names.get(platform.machine(), platform.machine())}"
 
@@ -57,7 +61,7 @@ def inputs(command: argparse.ArgumentParser) -> None:
         "--platform",
         action="append",
         metavar="OS/ARCH",
-        help=f"default {_machine()}; given twice, extract makes an index",
+        help=f"default {machine()}; given twice, extract makes an index",
     )
     add(
         "--stages",
@@ -78,7 +82,8 @@ def access(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FROM=TO",
-        help="read FROM at TO, like nvcr.io=registry.local:5000/ngc; repeatable",
+        help="read FROM at TO, like nvcr.io=registry.local:5000/ngc; repeatable: tried in order, "
+        "before those of the config file (~/.config/assembler/config.toml)",
     )
     add(
         "--insecure",
@@ -88,8 +93,29 @@ def access(command: argparse.ArgumentParser) -> None:
         help="a registry that speaks plain HTTP, beside those on loopback; repeatable",
     )
     add("--offline", action="store_true", help="use no network at all")
-    add("--cache-dir", type=Path, default=_cache_dir(), metavar="DIR", help="%(default)s")
+    cache(command)
     add("--no-cache", action="store_true", help="read and write no cache")
+    add(
+        "--cache-from",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="a repository where --cache-to has put what is known of layers; repeatable",
+    )
+    add("--index", action="store_true", help="make a seek index while every layer is read")
+    add(
+        "--index-from",
+        metavar="FILE",
+        help="fetch only what is wanted, as this seek index has it (made by assembler index)",
+    )
+    add("--read-all", action="store_true", help="read every layer, whatever the cache knows")
+
+
+def cache(command: argparse.ArgumentParser) -> None:
+    """Add what says where the cache is."""
+    command.add_argument(
+        "--cache-dir", type=Path, default=_cache_dir(), metavar="DIR", help="default %(default)s"
+    )
 
 
 def messages(command: argparse.ArgumentParser) -> None:
@@ -99,35 +125,73 @@ def messages(command: argparse.ArgumentParser) -> None:
     command.add_argument("-v", "--verbose", action="store_true", help="say more")
 
 
+def platforms_of(words: argparse.Namespace) -> tuple[Platform, ...]:
+    """Return the platforms asked for; UsageError where one is none."""
+    from assembler.errors import UsageError
+    from assembler.oci import Platform
+
+    try:
+        return tuple(dict.fromkeys(map(Platform.parse, words.platform or [machine()])))
+    except ValueError as error:
+        raise UsageError(f"--platform: {error}") from None
+
+
+def platform_of(words: argparse.Namespace) -> Platform:
+    """Return the one platform asked for; UsageError where there are several."""
+    from assembler.errors import UsageError
+
+    first, *others = platforms_of(words)
+    if others:
+        raise UsageError(f"{words.command} takes one --platform")
+    return first
+
+
+def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str = "") -> Access:
+    """Return how images are reached: as `words` say, then as the config file does."""
+    from assembler import settings
+    from assembler.sources.opening import Access
+
+    known = settings.load()
+    mirrors = [*words.mirror, *known.mirrors]
+    if leave_out:
+        mirrors = [each for each in mirrors if each.partition("=")[2].rstrip("/") != leave_out]
+    return Access(
+        mirrors,
+        [*words.insecure, *known.insecure],
+        offline=words.offline,
+        ca=known.ca,
+        warn=warn,
+    )
+
+
 def options(
-    words: argparse.Namespace, warn: Callable[[str], None], *, several: bool = False
+    words: argparse.Namespace,
+    warn: Callable[[str], None],
+    *,
+    leave_out: str = "",
+    several: bool = False,
 ) -> Options:
     """Return what `words` ask for; UsageError where they make no sense.
 
+    leave_out: a mirror that is not to be read from, since it is being written.
     several: whether the command takes several platforms.
     """
-    from assembler.errors import UsageError
-    from assembler.oci import Platform
     from assembler.options import Options
-    from assembler.sources.opening import Access
     from assembler.wheels import check_version
 
-    try:
-        platforms = tuple(dict.fromkeys(map(Platform.parse, words.platform or [_machine()])))
-    except ValueError as error:
-        raise UsageError(f"--platform: {error}") from None
-    if len(platforms) > 1 and not several:
-        raise UsageError(f"{words.command} takes one --platform")
+    platforms = platforms_of(words) if several else (platform_of(words),)
     if words.numpy is not None:
         check_version(words.numpy)
     cache = None if words.no_cache else words.cache_dir
-    return Options(
+    found = Options(
         release=words.release,
         backends=tuple(words.backend or ("onnxruntime", "python")),
         source=words.source,
         base=words.base,
         tags=tuple(getattr(words, "tag", ())),
         output=getattr(words, "output", None),
+        push=tuple(getattr(words, "push", ())),
+        multi_platform=getattr(words, "multi_platform", False),
         numpy=words.numpy,
         platform=platforms[0],
         platforms=platforms,
@@ -136,6 +200,42 @@ def options(
         stages=tuple(words.stages),
         dockerfile=getattr(words, "dockerfile", None),
         cache=cache,
+        read_all=words.read_all,
+        make_index=words.index,
+        index=words.index_from,
+        cache_from=tuple(_repository(each, "--cache-from", cache) for each in words.cache_from),
+        cache_to=tuple(
+            _repository(each, "--cache-to", cache) for each in getattr(words, "cache_to", ())
+        ),
         record=getattr(words, "record", None),
-        access=Access(words.mirror, words.insecure, offline=words.offline, warn=warn),
+        lock=getattr(words, "lock", None),
+        verify=getattr(words, "verify", False),
+        access=reach(words, warn, leave_out),
     )
+    if getattr(words, "locked", None) is None:
+        return found
+    from assembler import lock, locking
+
+    return locking.chosen(lock.read(words.locked), found, given(words), exact=True)
+
+
+def given(words: argparse.Namespace) -> set[str]:
+    """Return the names of the options that the user gave, of those that a lock has as well."""
+    usual = {"builder": "direct"}
+    names = ("release", "backend", "keep", "source", "base", "numpy", "platform", "builder")
+    found = {
+        name for name in names if getattr(words, name, None) not in (None, [], usual.get(name))
+    }
+    return {"backends" if name == "backend" else name for name in found}
+
+
+def _repository(text: str, option: str, cache: Path | None) -> ImageName:
+    from assembler.errors import UsageError
+    from assembler.reference import ImageName
+
+    if cache is None:
+        raise UsageError(f"{option} goes by way of the cache: leave out --no-cache")
+    name = ImageName.parse(text.removeprefix("docker://"))
+    if not name.digest and ":" in text.rpartition("/")[2]:
+        raise UsageError(f"{option} {text}: name a repository; the tags in it come by themselves")
+    return name

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from assembler import oci
 from assembler.oci import LayerBlob
 
+EMPTY = b"{}"  # the config of what has none (image-spec, manifest.md)
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -20,6 +22,29 @@ class Artifact:
     artifact_type: str
     media_type: str
     data: bytes
+
+    @property
+    def blobs(self) -> dict[str, bytes]:
+        """What its manifest points at, by digest."""
+        return {oci.sha256(each): each for each in (EMPTY, self.data)}
+
+    def manifest(self, subject: oci.Descriptor) -> bytes:
+        """Return its manifest, as something that refers to `subject`."""
+        data = oci.Descriptor(self.media_type, oci.sha256(self.data), len(self.data))
+        return oci.canonical(
+            {
+                "schemaVersion": 2,
+                "mediaType": oci.OCI_MANIFEST,
+                "artifactType": self.artifact_type,
+                "config": oci.Descriptor(oci.OCI_EMPTY, oci.sha256(EMPTY), len(EMPTY)).json(),
+                "layers": [data.json()],
+                "subject": {
+                    "mediaType": subject.media_type,
+                    "digest": subject.digest,
+                    "size": subject.size,
+                },
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -52,3 +77,12 @@ class Image:
     @property
     def digest(self) -> str:
         return oci.sha256(self.manifest)
+
+    @property
+    def entry(self) -> oci.Json:
+        """How an index lists it."""
+        platform = self.platform
+        pairs = (("os", platform.os), ("architecture", platform.architecture),
+                 ("variant", platform.variant))  # fmt: skip
+        found = oci.Descriptor(oci.OCI_MANIFEST, self.digest, len(self.manifest)).json()
+        return found | {"platform": {key: value for key, value in pairs if value}}

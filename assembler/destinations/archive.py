@@ -29,6 +29,10 @@ class ArchiveDestination:
             raise DestinationError(f"{path} is a folder: name a file, like {path / 'image.tar'}")
         self._path, self._on_bytes = path, on_bytes or (lambda _: None)
 
+    def has(self, _image: Image) -> bool:
+        """Return False: what is written is written whole."""
+        return False
+
     def deliver(self, image: Image, tags: Sequence[str]) -> None:
         """Write the archive; it appears when it is whole. The same image gives the same bytes."""
         with (

@@ -15,13 +15,12 @@ from pathlib import Path
 from assembler import oci
 from assembler.destinations import Image
 from assembler.errors import DestinationError
+from assembler.oci import LayerBlob
 from assembler.reference import ImageName
 from assembler.streams import CHUNK
 
 # What a file holds: bytes, a file on disk, or its size with pieces that come when asked for.
 Content = bytes | Path | tuple[int, Iterable[bytes]]
-
-_EMPTY = b"{}"
 
 
 def names_of(tags: Sequence[str]) -> list[ImageName]:
@@ -44,37 +43,14 @@ def layout(image: Image, tags: Sequence[str], *, list_artifacts: bool) -> dict[s
     blobs: dict[str, Content] = {
         image.digest: image.manifest,
         image.id: image.config,
-        **{layer.descriptor.digest: layer.path for layer in image.layers},
+        **{layer.descriptor.digest: _content(layer) for layer in image.layers},
     }
-    target = oci.Descriptor(oci.OCI_MANIFEST, image.digest, len(image.manifest)).json()
-    target["platform"] = {
-        key: value
-        for key, value in (
-            ("os", image.platform.os),
-            ("architecture", image.platform.architecture),
-            ("variant", image.platform.variant),
-        )
-        if value
-    }
+    target = image.entry
     entries = [target | {"annotations": _annotations(name)} for name in names_of(tags)] or [target]
     for artifact in image.artifacts:
-        data = oci.Descriptor(artifact.media_type, oci.sha256(artifact.data), len(artifact.data))
-        manifest = oci.canonical(
-            {
-                "schemaVersion": 2,
-                "mediaType": oci.OCI_MANIFEST,
-                "artifactType": artifact.artifact_type,
-                "config": oci.Descriptor(oci.OCI_EMPTY, oci.sha256(_EMPTY), len(_EMPTY)).json(),
-                "layers": [data.json()],
-                "subject": {key: target[key] for key in ("mediaType", "digest", "size")},
-            }
-        )
+        manifest = artifact.manifest(oci.Descriptor.parse(target, "the image"))
         described = oci.Descriptor(oci.OCI_MANIFEST, oci.sha256(manifest), len(manifest))
-        blobs |= {
-            described.digest: manifest,
-            data.digest: artifact.data,
-            oci.sha256(_EMPTY): _EMPTY,
-        }
+        blobs |= artifact.blobs | {described.digest: manifest}
         if list_artifacts:
             entries.append(described.json() | {"artifactType": artifact.artifact_type})
     index = {"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": entries}
@@ -83,6 +59,13 @@ def layout(image: Image, tags: Sequence[str], *, list_artifacts: bool) -> dict[s
         "index.json": oci.canonical(index),
         **{blob_path(digest): blobs[digest] for digest in sorted(blobs)},
     }
+
+
+def _content(layer: LayerBlob) -> Content:
+    if layer.path is not None:
+        return layer.path
+    assert layer.make is not None
+    return layer.descriptor.size, layer.make()
 
 
 def docker_manifest(config: str, tags: Sequence[str], layers: Sequence[str]) -> bytes:

@@ -20,7 +20,6 @@ from assembler.destinations.contents import (
     archive,
     docker_manifest,
     names_of,
-    size_of,
     tar,
 )
 from assembler.engine import LONG, EngineError, connect, engine_errors, uses_containerd
@@ -49,6 +48,11 @@ class EngineDestination:
     def __init__(self, on_bytes: Callable[[int], None] | None = None) -> None:
         connect().close()
         self._on_bytes = on_bytes or (lambda _: None)
+
+    def has(self, image: Image) -> bool:
+        """Tell whether the Engine has the image, whatever its tags."""
+        with closing(connect()) as client, engine_errors(f"looking for {image.id}"):
+            return _find(client, image) is not None
 
     def deliver(self, image: Image, tags: Sequence[str]) -> None:
         """Load the image and move the tags to it.
@@ -195,8 +199,11 @@ def _plain_size(layer: LayerBlob, counted: bool) -> int:
     The last four bytes of a gzip file are its length, modulo 4 GiB and for its last member
     only (RFC 1952, ISIZE): right for nearly every layer, and `_plain` tells when it is not.
     """
-    size = size_of(layer.path)
-    with layer.path.open("rb") as file:
+    if layer.make is not None:  # as a tar: see assembly.write_layers
+        return layer.descriptor.size
+    with layer.open() as file:
+        size = file.seek(0, 2)
+        file.seek(0)
         head = file.read(4)
         if not head.startswith((GZIP, *ZSTD)):
             return size
@@ -210,7 +217,7 @@ def _plain_size(layer: LayerBlob, counted: bool) -> int:
 
 def _plain(layer: LayerBlob, size: int) -> Iterator[bytes]:
     count = 0
-    with layer.path.open("rb") as file:
+    with layer.open() as file:
         stream = InflatingReader(file, f"layer {layer.descriptor.digest}")
         while data := stream.read(CHUNK):
             count += len(data)

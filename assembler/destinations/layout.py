@@ -29,6 +29,10 @@ class LayoutDestination:
             raise DestinationError(f"{path} is a mount point: name a new folder in it")
         self._path, self._on_bytes = path, on_bytes or (lambda _: None)
 
+    def has(self, _image: Image) -> bool:
+        """Return False: what is written is written whole."""
+        return False
+
     def deliver(self, image: Image, tags: Sequence[str]) -> None:
         """Write the layout; it appears when it is whole."""
         with made_beside(self._path, folder=True) as temporary:

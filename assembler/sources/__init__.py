@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from assembler.oci import Descriptor
+from assembler.streams import LayerStream
 
 T = TypeVar("T")
 
@@ -25,6 +26,7 @@ class Source(Protocol):
     config: the raw bytes of the image config, verified.
     diff_ids: digests of the uncompressed layers, bottom layer first.
     sizes: bytes to be read for each layer, in the same order (0 where it is not known).
+    digests: of the layers as stored, where they are known before reading, else None.
     """
 
     reference: str
@@ -32,13 +34,14 @@ class Source(Protocol):
     config: bytes
     diff_ids: tuple[str, ...]
     sizes: tuple[int, ...]
+    digests: tuple[str | None, ...]
 
-    def read(self, indices: Collection[int], visit: Callable[[BinaryIO], T]) -> dict[int, T]:
+    def read(self, indices: Collection[int], visit: Callable[[LayerStream], T]) -> dict[int, T]:
         """Hand each of these layers, as a stream of uncompressed tar bytes, to `visit`.
 
         Layers may come in any order and in parallel from several threads. The stream is
-        drained after `visit` returns, and what `visit` returned is given back only when every
-        byte agreed with the layer's digest and diff_id.
+        drained after `visit` returns (which may do so itself: LayerStream.finish), and what
+        `visit` returned is given back only when every byte agreed with digest and diff_id.
         Raises VerificationError for wrong bytes, SourceError for unreadable ones.
         """
         ...

@@ -60,10 +60,11 @@ class ArchiveSource:
         self.config = found.config
         self.diff_ids = tuple(layer.diff_id for layer in found.layers)
         self.sizes = tuple(layer.size for layer in found.layers)
+        self.digests = tuple(layer.digest for layer in found.layers)
         self._members, self._layers = members, found.layers
         self._on_bytes = on_bytes or (lambda _: None)
 
-    def read(self, indices: Collection[int], visit: Callable[[BinaryIO], T]) -> dict[int, T]:
+    def read(self, indices: Collection[int], visit: Callable[[LayerStream], T]) -> dict[int, T]:
         """As `Source.read`: several layers at a time, from as many threads."""
 
         def one(index: int, raw: BinaryIO) -> T:
@@ -71,7 +72,7 @@ class ArchiveSource:
             stream = LayerStream(
                 raw, self._what(index), digest=layer.digest, size=layer.size, diff_id=layer.diff_id
             )
-            result = visit(stream)  # type: ignore[arg-type]
+            result = visit(stream)
             stream.finish()
             return result
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from assembler import oci
 from assembler.engine import EngineError, connect, engine_errors
@@ -124,13 +124,14 @@ class EngineSource:
         self.id = image_id
         self.diff_ids = oci.diff_ids(json.loads(config), self.reference)
         self.sizes = (0,) * len(self.diff_ids)
+        self.digests: tuple[str | None, ...] = (None,) * len(self.diff_ids)
         self._client = client
         self._on_bytes = on_bytes or (lambda _: None)
         self._exact = False
         # diff_id by path in the stream: from the first stream on, others need not be looked at.
         self._known: dict[str, str] = {}
 
-    def read(self, indices: Collection[int], visit: Callable[[BinaryIO], T]) -> dict[int, T]:
+    def read(self, indices: Collection[int], visit: Callable[[LayerStream], T]) -> dict[int, T]:
         """As `Source.read`, one layer after the other.
 
         In the first stream of an Engine before 25, `visit` sees layers beside those asked for
@@ -144,7 +145,7 @@ class EngineSource:
                 return diff_id
             raw: Any = layer
             stream = LayerStream(raw, self._what(layer), digest=layer.digest, diff_id=diff_id)
-            result = visit(stream)  # type: ignore[arg-type]
+            result = visit(stream)
             stream.finish()
             found[stream.actual_diff_id] = result
             return stream.actual_diff_id

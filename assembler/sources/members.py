@@ -40,6 +40,10 @@ class Members(Protocol):
         """Tell whether there is such a file."""
         ...
 
+    def names(self, folder: str) -> list[str]:
+        """Return the paths of the files right in a folder (which ends in /), sorted."""
+        ...
+
     def size(self, name: str) -> int:
         """Return its size in bytes. SourceError where it is missing."""
         ...
@@ -141,6 +145,9 @@ class TarMembers(_Reading):
             name = self._links[name]
         return name
 
+    def names(self, folder: str) -> list[str]:
+        return sorted(name for name in self._spans if name.rpartition("/")[0] + "/" == folder)
+
     def has(self, name: str) -> bool:
         return self.real(name) in self._spans
 
@@ -176,6 +183,10 @@ class FolderMembers(_Reading):
 
     def real(self, name: str) -> str:
         return clean(name, self.where)
+
+    def names(self, folder: str) -> list[str]:
+        there = self._path / folder
+        return sorted(f"{folder}{path.name}" for path in there.iterdir()) if there.is_dir() else []
 
     def has(self, name: str) -> bool:
         return (self._path / self.real(name)).is_file()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assembler.errors import SourceError
+from assembler.cache import Cache
 from assembler.oci import Platform
 from assembler.reference import Reference
 from assembler.sources import Source
@@ -20,7 +21,7 @@ class Access:
     """How a run reaches images: mirrors, plain-HTTP registries, whether it may use the network.
 
     bytes_read: of layers and documents, from wherever. on_bytes: told of each piece as it comes,
-    by several threads; may be set at any time.
+    by several threads; may be set at any time. cache: remembers manifests and configs.
     """
 
     def __init__(
@@ -29,16 +30,21 @@ class Access:
         insecure: Sequence[str] = (),
         *,
         offline: bool = False,
+        ca: Path | None = None,
         warn: Callable[[str], None] = print,
     ) -> None:
-        """mirrors: texts like FROM=TO; UsageError for one that is not of that form."""
+        """mirrors: texts like FROM=TO; UsageError for one that is not of that form.
+
+        ca: a file of certificates to trust beside the usual ones.
+        """
         from assembler.mirrors import Mirror
 
         self.offline = offline
         self.on_bytes: Callable[[int], object] | None = None
         self._mirrors = tuple(Mirror.parse(text) for text in mirrors)
-        self._insecure, self._warn = tuple(insecure), warn
+        self._insecure, self._ca, self._warn = tuple(insecure), ca, warn
         self._client: RegistryClient | None = None
+        self.cache = Cache(None, warn)
         self._lock = threading.Lock()
         self._local_bytes = 0
 
@@ -46,12 +52,14 @@ class Access:
     def client(self) -> RegistryClient:
         """The one registry client of the run."""
         if self._client is None:
+            from assembler.connections import Connections
             from assembler.registry import RegistryClient
 
             self._client = RegistryClient(
                 mirrors=self._mirrors,
                 insecure=self._insecure,
                 offline=self.offline,
+                connections=Connections(ca=self._ca),
                 warn=self._warn,
             )
         return self._client
@@ -81,17 +89,14 @@ class Access:
             source.close()
 
     def _open(self, reference: Reference, platform: Platform) -> Source:
-        if reference.is_remote and self.offline:
-            raise SourceError(
-                f"{reference} is in a registry and --offline forbids to ask it: name a local "
-                "source, like docker-daemon:NAME, docker-archive:FILE or oci:DIR"
-            )
         if reference.transport == "docker":
+            from assembler.manifestcache import ManifestCache
             from assembler.sources.registry import RegistrySource
 
             assert reference.name is not None
+            documents = ManifestCache(self.client, self.cache, offline=self.offline)
             return RegistrySource(
-                reference.name, platform, self.client, on_bytes=self._count_remote
+                reference.name, platform, self.client, documents, on_bytes=self._count_remote
             )
         if reference.transport == "docker-daemon":
             from assembler.sources.engine import open_engine

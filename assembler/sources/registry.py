@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
-from assembler import oci
+from assembler import oci, parallel
+from assembler.cache import Cache
 from assembler.download import BlobReader
 from assembler.errors import SourceError
+from assembler.manifestcache import ManifestCache
 from assembler.manifests import RemoteManifest
 from assembler.reference import ImageName
 from assembler.registry import RegistryClient
@@ -35,20 +36,24 @@ class RegistrySource:
         name: ImageName,
         platform: oci.Platform,
         client: RegistryClient,
+        documents: ManifestCache | None = None,
         *,
         workers: int = WORKERS,
         on_bytes: Callable[[int, int], object] | None = None,
     ) -> None:
         self._name, self._client, self._workers = name, client, workers
+        self._documents = documents or ManifestCache(client, Cache(None, print))
         self.on_bytes = on_bytes
         self._reading: set[threading.Event] = set()
         self.reference = str(name)
-        top = client.get_manifest(name)
+        top = self._documents.manifest(name)
         found = self._resolve(top, platform)
         self.index_digest = top.digest if top.is_index else None
         self.manifest = oci.Manifest.parse(found.raw, self.reference)
         self.digest: str | None = found.digest
-        self.config = client.get_blob(name, self.manifest.config, f"the config of {self.reference}")
+        self.config = self._documents.config(
+            name, self.manifest.config, f"the config of {self.reference}"
+        )
         config = oci.parse_object(self.config, f"the config of {self.reference}")
         self.diff_ids = oci.diff_ids(config, self.reference)
         if len(self.diff_ids) != len(self.manifest.layers):
@@ -63,13 +68,14 @@ class RegistrySource:
                 "(choose that with --platform)"
             )
         self.sizes = tuple(layer.size for layer in self.manifest.layers)
+        self.digests: tuple[str | None, ...] = tuple(each.digest for each in self.manifest.layers)
 
     def _resolve(self, found: RemoteManifest, platform: oci.Platform) -> RemoteManifest:
         for _ in range(2):  # an index may hold an index (image-spec, image-index.md), once
             if not found.is_index:
                 break
             entry = oci.choose_platform(found.raw, platform, self.reference)
-            found = self._client.get_manifest(self._name, entry.digest)
+            found = self._documents.manifest(self._name, entry.digest)
             if entry.size != len(found.raw):
                 raise SourceError(
                     f"the index of {self.reference} gives {entry.digest} {entry.size} bytes, "
@@ -77,7 +83,7 @@ class RegistrySource:
                 )
         return found
 
-    def read(self, indices: Collection[int], visit: Callable[[BinaryIO], T]) -> dict[int, T]:
+    def read(self, indices: Collection[int], visit: Callable[[LayerStream], T]) -> dict[int, T]:
         """Hand layers to `visit`; see Source.read. They are started in the order given."""
 
         def one(index: int, cancelled: threading.Event) -> T:
@@ -90,7 +96,7 @@ class RegistrySource:
                     size=layer.size,
                     diff_id=self.diff_ids[index],
                 )
-                result = visit(cast(BinaryIO, stream))
+                result = visit(stream)
                 stream.finish()
             return result
 
@@ -130,13 +136,19 @@ class RegistrySource:
         for cancelled in list(self._reading):
             cancelled.set()
 
+    def open_span(self, index: int, start: int, end: int) -> BinaryIO:
+        """Return bytes `start` to `end` of a layer's blob, unverified; see spans.Ranged."""
+        return cast(BinaryIO, self._blob(index, threading.Event(), (start, end)))
+
     # -- one layer --------------------------------------------------------------------------
 
     def _what(self, index: int) -> str:
         layer = self.manifest.layers[index]
         return f"layer {index + 1} of {self.reference} ({layer.digest[:19]}…)"
 
-    def _blob(self, index: int, cancelled: threading.Event) -> BlobReader:
+    def _blob(
+        self, index: int, cancelled: threading.Event, span: tuple[int, int] | None = None
+    ) -> BlobReader:
         def count(number: int) -> None:
             if self.on_bytes is not None:
                 self.on_bytes(index, number)
@@ -147,6 +159,7 @@ class RegistrySource:
             self._what(index),
             cancelled=cancelled,
             on_bytes=count,
+            span=span,
         )
 
     # -- threads ----------------------------------------------------------------------------
@@ -155,27 +168,16 @@ class RegistrySource:
         self, indices: list[int], work: Callable[[int, threading.Event], T]
     ) -> dict[int, T]:
         """Do `work` for each index; the first failure, or Ctrl-C, ends the others at once."""
-        results: dict[int, T] = {}
-        if not indices:
-            return results
         cancelled = threading.Event()
         self._reading.add(cancelled)
-        futures: dict[Future[T], int] = {}
-        with ThreadPoolExecutor(min(self._workers, len(indices)), "layer") as pool:
-            try:
-                for index in indices:
-                    futures[pool.submit(work, index, cancelled)] = index
-                for future in as_completed(futures):
-                    results[futures[future]] = future.result()
-            except BaseException:
-                cancelled.set()
-                for future in futures:
-                    future.cancel()
-                # A thread that waits for a byte would wait for its time-out, and we for it; one
-                # that was just about to connect is caught the next time round.
-                while wait(futures, timeout=0.1).not_done:
-                    self._client.interrupt()
-                raise
-            finally:
-                self._reading.discard(cancelled)
-        return results
+        try:
+            found = parallel.each(
+                indices,
+                lambda index: work(index, cancelled),
+                workers=self._workers,
+                cancelled=cancelled,
+                interrupt=self._client.interrupt,
+            )
+        finally:
+            self._reading.discard(cancelled)
+        return dict(zip(indices, found, strict=True))

@@ -141,7 +141,7 @@ def wheel(folder: Path, version: str = "1.26.4") -> Path:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in files.items():
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data)
     path = folder / f"numpy-{version}-py3-none-any.whl"
     path.write_bytes(out.getvalue())
     return path

@@ -28,7 +28,7 @@ from tests.unit.fake_registry import FakeRegistry
 HASTY = """
 import sys, assembler.retries as r, assembler.connections as c, assembler.__main__ as m
 r.Policy.__init__.__defaults__ = (2, 0.01, 0.01, 1.0, 2.0)
-c.Connections.__init__.__defaults__ = (0.3, 0.3)
+c.Connections.__init__.__defaults__ = (0.3, 0.3, None)
 sys.argv[0] = "assembler"
 m.main()
 """
@@ -334,7 +334,7 @@ def manifest_is_a_web_page(w: World) -> list[str]:
     return []
 
 
-@bad(1, r"--offline forbids to ask it: name a local source")
+@bad(1, r"--offline, and not at hand: nvcr\.io\S+: name a local one with --source")
 def offline_with_remote_source(w: World) -> list[str]:
     w.source = "nvcr.io/nvidia/tritonserver:24.05-py3"
     return ["--offline"]

@@ -25,7 +25,7 @@ IMAGE = "tritonserver:24.05-onnxruntime-python-cpu"
 def view(reference: str, tmp_path: Path) -> View:
     """Read an image that was made, contents and all."""
     with Access().open(Reference.parse(reference), Platform("linux", "amd64")) as source:
-        return View(source, tmp_path, lambda _: True)
+        return View.of(source, tmp_path, lambda _: True)
 
 
 def listing(tree: Tree) -> dict[str, tuple[Any, ...]]:

@@ -89,7 +89,7 @@ def test_the_numpy_guard_fits(release: str, work: Path, tmp_path: Path) -> None:
     for name in ("full", "base"):
         (tmp_path / name).mkdir()
     source = MemorySource(tar(reg(f"opt/tritonserver/{UTILS}", text)))
-    full = View(source, tmp_path / "full", lambda _: True)
-    made = RootFS(View(MemorySource(tar()), tmp_path / "base", lambda _: True), full, tmp_path)
+    full = View.of(source, tmp_path / "full", lambda _: True)
+    made = RootFS(View.of(MemorySource(tar()), tmp_path / "base", lambda _: True), full, tmp_path)
     made.take(f"opt/tritonserver/{UTILS}", "s", "wanted")
     assert len(patches.apply(made, patches.load(resources.path("patches")), release)) == 1

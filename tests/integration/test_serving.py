@@ -8,10 +8,13 @@ from pathlib import Path
 import docker
 import pytest
 
+from assembler.verify.serving.all_checks import CHECKS
+from assembler.verify.serving.check import Check
+from assembler.verify.serving.checks_infer import echo_http_json
+from assembler.verify.serving.configs import BACKENDS
+from assembler.verify.serving.models import write_repository
+from assembler.verify.serving.server import Server, serve
 from tests.conftest import Hosted
-from tests.serving.client import CHECKS
-from tests.serving.models import write_repository
-from tests.serving.server import Server, serve
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +27,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(slim: str, repository: Path) -> Iterator[Server]:
     with serve(slim, repository) as running:
+        running.client.models = tuple(BACKENDS)
         yield running
 
 
-@pytest.mark.parametrize("name", [name for name, _ in CHECKS])
-def test_answers_are_right(server: Server, name: str) -> None:
-    dict(CHECKS)[name](server.client)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_answers_are_right(server: Server, check: Check) -> None:
+    check.make(server.client)
 
 
 def test_it_stops_cleanly(slim: str, repository: Path) -> None:
@@ -53,4 +57,4 @@ def test_the_full_image_has_the_fault_that_is_cured(full: str, repository: Path)
     with serve(full, repository, only) as running:
         assert running.client.status("health/ready") == 200
         with pytest.raises(AssertionError, match="unpack_from requires a buffer"):
-            dict(CHECKS)["infer echo, HTTP JSON"](running.client)
+            echo_http_json(running.client)

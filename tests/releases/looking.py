@@ -18,7 +18,7 @@ def view(reference: str, machine: Machine, scratch: Path) -> View:
     scratch.mkdir()
     platform = Platform("linux", machine.architecture)
     with Access().open(Reference.parse(reference), platform) as source:
-        return View(source, scratch, lambda _: True)
+        return View.of(source, scratch, lambda _: True)
 
 
 def brought(made: View, base_layers: int = 1) -> Iterator[tuple[str, Elf]]:

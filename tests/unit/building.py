@@ -7,7 +7,7 @@ import json
 import struct
 import tarfile
 from collections.abc import Callable, Collection
-from typing import Any, BinaryIO
+from typing import Any
 
 from assembler import oci
 from assembler.layers import Content, Spool, read_layer
@@ -72,6 +72,7 @@ class MemorySource:
         self.digest = None
         self.diff_ids = tuple(oci.sha256(layer) for layer in layers)
         self.sizes = tuple(len(layer) for layer in layers)
+        self.digests = (None,) * len(layers)
         document = {
             "os": "linux",
             "architecture": "amd64",
@@ -83,12 +84,12 @@ class MemorySource:
         self.config = json.dumps(document).encode()
         self.reads: list[int] = []
 
-    def read(self, indices: Collection[int], visit: Callable[[BinaryIO], Any]) -> dict[int, Any]:
+    def read(self, indices: Collection[int], visit: Callable[[LayerStream], Any]) -> dict[int, Any]:
         found = {}
         for index in indices:
             self.reads.append(index)
             stream = LayerStream(io.BytesIO(self.layers[index]), f"layer {index + 1}")
-            found[index] = visit(stream)  # type: ignore[arg-type]
+            found[index] = visit(stream)
             stream.finish()
         return found
 

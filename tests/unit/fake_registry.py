@@ -32,6 +32,7 @@ class Request:
     query: dict[str, list[str]]
     headers: dict[str, str]
     form: dict[str, list[str]]
+    body: bytes = b""
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Fault:
     change: Change
     times: int = 1
     after: int = 0
+    method: str = ""
 
 
 # -- faults --------------------------------------------------------------------------------
@@ -274,9 +276,14 @@ class FakeRegistry:
         document = {"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": documents}
         return self.put(name, oci.OCI_INDEX, json.dumps(document).encode())
 
-    def fault(self, path: str, change: Change, times: int = 1, after: int = 0) -> None:
-        """Let the next `times` requests for paths that match go wrong, `after` so many well."""
-        self.faults.append(Fault(path, change, times, after))
+    def fault(
+        self, path: str, change: Change, times: int = 1, after: int = 0, method: str = ""
+    ) -> None:
+        """Let the next `times` requests for paths that match go wrong, `after` so many well.
+
+        method: those of this one alone.
+        """
+        self.faults.append(Fault(path, change, times, after, method))
 
     def seen(self, path: str = "") -> list[Request]:
         """The requests for paths that match, in order."""
@@ -288,12 +295,15 @@ class FakeRegistry:
             self.requests.append(request)
             change = self._next_fault(request)
             refused = self.login(request, self) if self.login else None
-        reply = refused or self._content(request)
+        # A write that goes wrong has no effect.
+        lost = change is not None and request.method in ("POST", "PUT", "PATCH")
+        reply = refused or (Reply() if lost else self._content(request))
         return change(request, reply) if change and reply.status != 401 else reply
 
     def _next_fault(self, request: Request) -> Change | None:
         for fault in self.faults:
-            if re.search(fault.path, request.path) and fault.times:
+            ours = fault.method in ("", request.method)
+            if ours and fault.times and re.search(fault.path, request.path):
                 if fault.after:
                     fault.after -= 1
                     return None
@@ -334,8 +344,9 @@ class _Handler(BaseHTTPRequestHandler):
     owner: FakeRegistry
 
     def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        form = parse_qs(self.rfile.read(length).decode()) if length else {}
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        kind = self.headers.get("Content-Type", "")
+        form = parse_qs(body.decode()) if "x-www-form-urlencoded" in kind else {}
         parts = urlsplit(self.path)
         request = Request(
             self.command,
@@ -343,6 +354,7 @@ class _Handler(BaseHTTPRequestHandler):
             parse_qs(parts.query),
             {key.lower(): value for key, value in self.headers.items()},
             form,
+            body,
         )
         reply = self.owner.answer(request)
         self.send_response(reply.status)
@@ -353,6 +365,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_header("Content-Length", str(reply.declared or len(reply.body)))
         self.end_headers()
+        if self.command == "HEAD":
+            return
         if reply.pause:
             self.wfile.flush()
             time.sleep(reply.pause)
@@ -367,7 +381,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(reply.body)
 
-    do_POST = do_HEAD = do_CONNECT = do_GET
+    do_POST = do_HEAD = do_PUT = do_PATCH = do_DELETE = do_CONNECT = do_GET
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""

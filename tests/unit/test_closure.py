@@ -67,8 +67,8 @@ def make(
     )
     return assembly.assemble(
         recipe,
-        View(full_, tmp_path / "f", lambda _: False),
-        View(base_, tmp_path / "b", lambda _: False),
+        View.of(full_, tmp_path / "f", lambda _: False),
+        View.of(base_, tmp_path / "b", lambda _: False),
         tmp_path,
     )
 

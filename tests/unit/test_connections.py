@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from assembler import tokens
 from assembler.connections import CA_VARIABLES, Connections
@@ -67,10 +68,10 @@ def plain() -> Iterator[FakeRegistry]:
     made.close()
 
 
-def ask(host: str, **options: Any) -> str:
+def ask(host: str, ca: Path | None = None, **options: Any) -> str:
     """The digest of a:1 at `host`, or the line that the user sees."""
     client = RegistryClient(
-        find=lambda _: None, connections=Connections(1, 1), sleep=lambda _: None, **options
+        find=lambda _: None, connections=Connections(1, 1, ca), sleep=lambda _: None, **options
     )
     try:
         return client.get_manifest(ImageName.parse(f"{host}/a:1")).digest
@@ -92,6 +93,14 @@ def test_a_private_authority_is_trusted_when_named(
     assert ask(secure.host).startswith("sha256:")
     monkeypatch.setenv(variable, "/no/such/bundle")
     assert ask(secure.host) == f"{variable} names /no/such/bundle, which does not exist"
+
+
+def test_an_authority_of_the_config_file_is_trusted_beside_the_environments(
+    secure: FakeRegistry, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(secure.host, certificate).startswith("sha256:")
+    monkeypatch.setenv("SSL_CERT_FILE", requests.certs.where())
+    assert ask(secure.host, certificate).startswith("sha256:")
 
 
 def test_plain_http_only_where_it_is_allowed(plain: FakeRegistry) -> None:

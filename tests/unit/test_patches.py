@@ -25,8 +25,8 @@ DIFF = """--- a/opt/x.py
 def rootfs(tmp_path: Path, text: str) -> RootFS:
     for name in ("f", "b"):
         (tmp_path / name).mkdir()
-    full = View(MemorySource(tar(reg("opt/x.py", text))), tmp_path / "f", lambda _: True)
-    base = View(MemorySource(tar()), tmp_path / "b", lambda _: True)
+    full = View.of(MemorySource(tar(reg("opt/x.py", text))), tmp_path / "f", lambda _: True)
+    base = View.of(MemorySource(tar()), tmp_path / "b", lambda _: True)
     made = RootFS(base, full, tmp_path)
     made.take("opt/x.py", "s", "wanted")
     return made

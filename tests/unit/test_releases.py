@@ -20,7 +20,7 @@ def view(tmp_path: Path, name: str, version: str) -> View:
     entries = [sym("etc/os-release", "../usr/lib/os-release"), reg("usr/lib/os-release", text)]
     folder = tmp_path / f"{name}{version}"
     folder.mkdir()
-    return View(MemorySource(tar(*entries)), folder, lambda _: True)
+    return View.of(MemorySource(tar(*entries)), folder, lambda _: True)
 
 
 def test_the_list_knows_every_month_from_22_12_to_26_08() -> None:

@@ -1,0 +1,1 @@
+"""`assembler inspect`: what is in an image, from where, and why; with its record or without."""

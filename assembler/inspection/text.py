@@ -1,0 +1,135 @@
+"""A report as tables on a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from assembler.progress import size
+from assembler.provenance import Finding
+
+ROWS = 15
+_WIDE = 160  # columns, where the output is a file
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print a report to standard output."""
+    from rich.console import Console
+
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+
+    def line(name: str, text: str) -> None:
+        console.print(f"{name:<9} {text}", markup=False, soft_wrap=True)
+
+    image = report["image"]
+    packed = f", {size(image['compressed'])} compressed" if image["compressed"] else ""
+    line("image", image["reference"])
+    line("id", image["id"])
+    if image["digest"]:
+        line("digest", image["digest"])
+    line("size", f"{size(image['size'])} in {image['files']} files{packed}")
+    line("made", f"{image['created']} for {image['platform']}")
+    if report["release"]:
+        line("release", report["release"])
+    for key in ("source", "base"):
+        if report[key]:
+            line(key, f"{report[key]['name']} {report[key]['digest'] or report[key]['config']}")
+    if report["patches"]:
+        line("patches", " ".join(report["patches"]))
+    line(
+        "record", report["record"] or "none found: --record FILE names one; so files have no reason"
+    )
+    for table in (_layers(report), _origins(report), _components(report), _biggest(report)):
+        console.print("")
+        console.print(table)
+    if report["dropped"]:
+        console.print("")
+        console.print(_dropped(report))
+
+
+def explain(answer: dict[str, Any]) -> None:
+    """Print what is known of one path."""
+    if not answer["present"]:
+        rule = answer["left_out"]
+        print(f"{answer['path']} is not in the image")
+        if rule:
+            keep = f" (--keep {rule['keep']} brings it)" if rule["keep"] else ""
+            print(f"left out  {rule['reason']}: stage {rule['stage']}{keep}")
+        else:
+            print("left out  no rule of the record names it: no stage takes it, nothing needs it")
+        return
+    origin = answer.pop("origin", {})
+    for key in ("path", "kind", "size", "mode", "sha256", "target", "leads_to", "layer", "diff_id",
+                "package", "reason", "original"):  # fmt: skip
+        if answer.get(key) not in (None, ""):
+            print(f"{key.replace('_', ' '):<9} {answer[key]}")
+    if origin:
+        known = {key: origin[key] for key in ("image", "digest", "sha256") if key in origin}
+        kind, name = origin["kind"], origin["name"]
+        what = kind if kind == name else f"{kind} {name}"
+        print(f"{'origin':<9} {', '.join([what, *(f'{k} {v}' for k, v in known.items())])}")
+        if kind == "layer" and origin["path"] != answer["path"]:
+            print(f"{'':<9} where it is {origin['path']}")
+
+
+def findings(found: Iterable[Finding]) -> None:
+    """Print what a check of provenance found."""
+    for each in found:
+        print(f"{each.kind:<6} {each.path}: {each.text}")
+
+
+def _table(*columns: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        right = name in ("files", "size", "compressed")
+        table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
+    return table
+
+
+def _layers(report: dict[str, Any]) -> Any:
+    table = _table("layer", "files", "size", "compressed", "what")
+    for each in report["layers"]:
+        packed = size(each["compressed"]) if each["compressed"] else ""
+        table.add_row(each["name"], str(each["files"]), size(each["size"]), packed, each["summary"])
+    return table
+
+
+def _origins(report: dict[str, Any]) -> Any:
+    table = _table("from", "files", "size")
+    for each in report["origins"]:
+        name = each["name"]
+        if each.get("kind") == "layer":
+            name = f"the full image, layer {name[7:19]}"
+        elif each.get("kind") == "assembler":
+            name = "made by the assembler"
+        table.add_row(name, str(each["files"]), size(each["size"]))
+    return table
+
+
+def _components(report: dict[str, Any]) -> Any:
+    counts = Counter(each["kind"] for each in report["components"])
+    table = _table("component", "version", "licences")
+    for each in report["components"]:
+        if each["kind"] != "deb" and "/_vendor/" not in each["path"]:
+            table.add_row(each["name"], each["version"], ", ".join(each["licences"]))
+    table.add_row(f"{counts['deb']} Debian packages", "", "(--json and --html list them)")
+    return table
+
+
+def _biggest(report: dict[str, Any]) -> Any:
+    table = _table("size", "biggest files", "layer", "why")
+    for each in report["biggest"][:ROWS]:
+        table.add_row(size(each["size"]), each["path"], each["layer"], each["reason"])
+    return table
+
+
+def _dropped(report: dict[str, Any]) -> Any:
+    table = _table("left out", "files", "size")
+    for each in report["dropped"]:
+        table.add_row(each["reason"], str(each["files"]), size(each["size"]))
+    return table

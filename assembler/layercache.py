@@ -1,0 +1,141 @@
+"""What is known of layers that were read before: what they list (the map), and bytes out of them.
+
+A listing is whole: with the listings of all its layers, an image's tree is there without reading
+it, and only the layers of files whose bytes are not at hand are read. Bytes lie in packs: the
+spool of one reading, with an index of what is where.
+
+What is said of an unread layer holds because its digests do: a layer is known when a blob of this
+digest was once seen, to its last byte, to be the tar of this diff_id. A manifest and a config can
+say of any blob that it is some known layer, and are not believed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from assembler.cache import Cache
+from assembler.layers import Content, Layer, Member
+from assembler.streams import zstd  # type: ignore[attr-defined]
+
+# Changes with the form of what is stored, or with what a reader makes of a tar.
+_FORM = 1
+_KINDS = ("file", "dir", "symlink", "hardlink", "other")
+
+
+def document(layer: Layer) -> dict[str, Any]:
+    """Return the listing of a layer, without contents, as a JSON document."""
+    members = [
+        [m.name, _KINDS.index(m.kind), m.mode, m.uid, m.gid, m.size, m.link]
+        + [[key, base64.b64encode(value).decode()] for key, value in m.xattrs]
+        for m in layer.members
+    ]
+    return {"members": members, "whiteouts": layer.whiteouts, "opaque": layer.opaque}
+
+
+def from_document(listing: Mapping[str, Any]) -> Layer:
+    """Return the layer of which `document` made a document."""
+    members = [
+        Member(name, _KINDS[kind], mode, uid, gid, size, link,
+               tuple((key, base64.b64decode(value)) for key, value in xattrs))
+        for name, kind, mode, uid, gid, size, link, *xattrs in listing["members"]
+    ]  # fmt: skip
+    return Layer(members, listing["whiteouts"], listing["opaque"])
+
+
+class LayerCache:
+    """Listings and packs in `cache`. scratch: a folder of the run, for links to packs.
+
+    forget: know nothing, but remember what is read now.
+    """
+
+    def __init__(self, cache: Cache, scratch: Path, *, forget: bool = False) -> None:
+        self._cache, self._scratch, self._forget = cache, scratch, forget
+        self._packs: dict[str, dict[str, list[tuple[Content, Path]]]] = {}
+        self._linked: dict[Path, Path | None] = {}
+        self._lock = threading.Lock()
+
+    def listing(self, diff_id: str, digest: str | None) -> Layer | None:
+        """Return what a layer lists, or None where nobody knows.
+
+        digest: of the layer as stored, where it has one.
+        """
+        if self._forget or (digest and self._cache.get(_pair(diff_id, digest)) is None):
+            return None
+        data = self._cache.get(f"{folder(diff_id)}/listing-{_FORM}")
+        return from_document(json.loads(zstd.decompress(data))) if data else None
+
+    def keep(self, diff_id: str, digest: str, layer: Layer) -> None:
+        """Remember a layer that was read and verified to its end, in a blob of this digest."""
+        home = folder(diff_id)
+        self._cache.put(_pair(diff_id, digest), b"")
+        listing = json.dumps(document(layer), separators=(",", ":")).encode()
+        self._cache.put(f"{home}/listing-{_FORM}", zstd.compress(listing, level=3))
+        self.keep_contents(diff_id, layer.contents)
+
+    def keep_contents(self, diff_id: str, contents: Mapping[str, Content]) -> None:
+        """Remember bytes of the layer, which were verified."""
+        packs: dict[Path, dict[str, list[object]]] = {}
+        for name, content in sorted(contents.items()):
+            what = [content.offset, content.size, content.sha256]
+            packs.setdefault(content.path, {})[name] = what
+        for spool, index in packs.items():
+            data = json.dumps(index, separators=(",", ":")).encode()
+            name = f"{folder(diff_id)}/{hashlib.sha256(data).hexdigest()[:16]}"
+            # The index makes the pack known, so it comes last.
+            self._cache.add(f"{name}.pack", spool)
+            self._cache.put(f"{name}.index-{_FORM}", data)
+
+    def contents(self, diff_id: str, names: Iterable[str]) -> dict[str, Content]:
+        """Return the bytes of those files of the layer that are at hand and undamaged."""
+        known = {} if self._forget else self._index(diff_id)
+        return {
+            name: found
+            for name in names
+            if (found := self._intact(known.get(name, ()))) is not None
+        }
+
+    def _index(self, diff_id: str) -> Mapping[str, list[tuple[Content, Path]]]:
+        with self._lock:
+            if diff_id in self._packs:
+                return self._packs[diff_id]
+            found = self._packs[diff_id] = {}
+            for path in self._cache.find(f"{folder(diff_id)}/*.index-{_FORM}"):
+                data = self._cache.get(f"{folder(diff_id)}/{path.name}")
+                pack = path.with_suffix(".pack")
+                entries: dict[str, Any] = json.loads(data) if data else {}
+                for name, (offset, size, sha256) in entries.items():
+                    content = Content(self._scratch / pack.name, offset, size, sha256)
+                    found.setdefault(name, []).append((content, pack))
+            return found
+
+    def _intact(self, candidates: Iterable[tuple[Content, Path]]) -> Content | None:
+        for content, pack in candidates:
+            if not self._link(pack):
+                continue
+            digest = hashlib.sha256()
+            with content.open() as file:
+                digest.update(file.read(content.size))
+            if digest.hexdigest() == content.sha256:
+                return content
+        return None
+
+    def _link(self, pack: Path) -> Path | None:
+        with self._lock:
+            if pack not in self._linked:
+                self._linked[pack] = self._cache.link(pack, self._scratch / pack.name)
+            return self._linked[pack]
+
+
+def _pair(diff_id: str, digest: str) -> str:
+    return f"{folder(diff_id)}/blob-{digest.removeprefix('sha256:')}"
+
+
+def folder(diff_id: str) -> str:
+    """Return the folder of the cache that has what is known of a layer."""
+    return f"layers/{diff_id.removeprefix('sha256:')}"

@@ -1,0 +1,44 @@
+"""Several transfers at a time, of which the first failure ends the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def each(
+    items: Sequence[Item],
+    work: Callable[[Item], Result],
+    *,
+    workers: int,
+    cancelled: threading.Event,
+    interrupt: Callable[[], object],
+) -> list[Result]:
+    """Return what `work` gives for each item, in their order; they are begun in it.
+
+    After a failure, or Ctrl-C, `cancelled` is set, `interrupt` breaks connections that are waited
+    for, and what failed first is raised.
+    """
+    futures: list[Future[Result]] = []
+    if not items:
+        return []
+    with ThreadPoolExecutor(min(workers, len(items)), "transfer") as pool:
+        try:
+            futures.extend(pool.submit(work, item) for item in items)
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            cancelled.set()
+            for future in futures:
+                future.cancel()
+            # A thread that waits for a byte would wait for its time-out, and we for it; one
+            # that was just about to connect is caught the next time round.
+            while wait(futures, timeout=0.1).not_done:
+                interrupt()
+            raise
+    return [future.result() for future in futures]

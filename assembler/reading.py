@@ -1,0 +1,126 @@
+"""How the layers of one image become known, by the cheapest way that is exact.
+
+Listings come out of the cache or an index, else by reading the layer; bytes out of the cache, by
+spans of blobs where there is an index, else by reading the layer.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+from assembler import seekindex, spans
+from assembler.layercache import LayerCache
+from assembler.layers import Content, Layer, Spool, Wanted, read_layer
+from assembler.seekindex import IndexedLayer, SeekIndex
+from assembler.sources import Source
+from assembler.streams import LayerStream
+
+# A regular file's bytes: the number of a layer, and the name of a member.
+Key = tuple[int, str]
+_READ = "read"
+
+
+class Reader:
+    """Reads layers of `source`. spool: a folder for contents.
+
+    known: what was read before, and remembers what is read now. index: of this image.
+    record: make an index of the layers that are read, in `indexed`.
+    how: by number of layer, how it became known; for people.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        spool: Path,
+        known: LayerCache | None = None,
+        index: SeekIndex | None = None,
+        *,
+        record: bool = False,
+    ) -> None:
+        self._source, self._spool = source, spool
+        self._known, self._index, self._record = known, index, record
+        self._numbers = itertools.count()
+        self.indexed: dict[str, IndexedLayer] = {}
+        self.how: dict[int, str] = {}
+
+    @property
+    def all_read(self) -> bool:
+        """Whether every layer was read to its end, so that all that is likely wanted is here."""
+        return all(how == _READ for how in self.how.values())
+
+    def layers(self, likely: Wanted) -> dict[int, Layer]:
+        """Return every layer; those that had to be read come with what is `likely` wanted."""
+        found: dict[int, Layer] = {}
+        for number, diff_id in enumerate(self._source.diff_ids):
+            digest = self._source.digests[number]
+            blob = f"the blob {digest or diff_id} was listed to its last byte"
+            if self._known is not None and (layer := self._known.listing(diff_id, digest)):
+                found[number], self.how[number] = layer, f"not read: {blob} in an earlier run"
+            elif self._index is not None and (layer := self._index.listing(diff_id, digest)):
+                found[number], self.how[number] = layer, f"not read: {blob} for the index"
+        # The biggest first, so that none is left to be read alone at the end.
+        sizes = self._source.sizes
+        rest = sorted(set(range(len(sizes))) - found.keys(), key=lambda each: -sizes[each])
+        return found | self._read(rest, likely)
+
+    def contents(self, wanted: Mapping[int, Collection[str]]) -> dict[Key, Content]:
+        """Return the bytes of these files, by number of layer and name."""
+        found: dict[Key, Content] = {}
+
+        def missing() -> dict[int, set[str]]:
+            left = {
+                number: {name for name in names if (number, name) not in found}
+                for number, names in wanted.items()
+            }
+            return {number: names for number, names in left.items() if names}
+
+        if self._known is not None:
+            for number, names in missing().items():
+                there = self._known.contents(self._source.diff_ids[number], names)
+                found |= {(number, name): content for name, content in there.items()}
+        if self._index is not None:
+            found |= self._by_spans(self._index, missing())
+        if left := missing():
+            names = set().union(*left.values())
+            for number, layer in self._read(sorted(left), names.__contains__).items():
+                found |= {(number, name): content for name, content in layer.contents.items()}
+        return found
+
+    def _by_spans(
+        self, index: SeekIndex, wanted: Mapping[int, Collection[str]]
+    ) -> dict[Key, Content]:
+        folder = self._spool / f"spans-{next(self._numbers)}"
+        folder.mkdir()
+        found = spans.fetch(cast(spans.Ranged, self._source), index, wanted, folder)
+        by_layer: dict[int, dict[str, Content]] = {}
+        for (number, name), content in found.items():
+            by_layer.setdefault(number, {})[name] = content
+        for number, contents in by_layer.items():
+            self.how[number] = f"{self.how[number]}; {len(contents)} files of it fetched by spans"
+            if self._known is not None:
+                self._known.keep_contents(self._source.diff_ids[number], contents)
+        return found
+
+    def _read(self, numbers: Iterable[int], wanted: Wanted) -> dict[int, Layer]:
+        numbers = list(numbers)
+        if not numbers:
+            return {}
+
+        def visit(stream: LayerStream) -> Layer:
+            recorder = stream.record() if self._record else None
+            spool = Spool(self._spool / f"{next(self._numbers)}")
+            layer = read_layer(stream, wanted, spool, recorder.pin if recorder else None)
+            stream.finish()
+            if recorder is not None:
+                made = seekindex.of_layer(stream.actual_diff_id, layer, recorder)
+                self.indexed[stream.actual_digest] = made
+            if self._known is not None:
+                # At once: should the run be broken off, this layer need not be read again.
+                self._known.keep(stream.actual_diff_id, stream.actual_digest, layer)
+            return layer
+
+        self.how |= dict.fromkeys(numbers, _READ)
+        return self._source.read(numbers, visit)

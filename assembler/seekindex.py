@@ -1,0 +1,156 @@
+"""The seek index of an image: what its layers list, and where in their blobs the wanted bytes lie.
+
+With it, a first build fetches spans of blobs instead of whole ones. It is a by-product of one
+full read (`--index`), good for the blobs of these digests alone. What it says of files is
+checked, file by file, against the sha256 that the full read recorded; what it says of names is
+believed of whoever made it, as one believes the maker of an image.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from assembler import layercache
+from assembler.errors import SourceError
+from assembler.layers import Layer
+from assembler.seekpoints import Point, Recorder
+from assembler.streams import zstd  # type: ignore[attr-defined]
+
+TYPE = "application/vnd.triton-assembler.index.v1+json+zstd"
+_FORM = 1
+# Bytes of a blob that are fetched in passing rather than asked for around.
+_NEAR = 1 << 17
+
+
+class Place(NamedTuple):
+    """Where a file's bytes lie: offset and size in the tar; end: how much of the blob they need."""
+
+    offset: int
+    size: int
+    sha256: str
+    end: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes `start` to `end` of a blob, which from `point` on inflate to these files."""
+
+    point: Point
+    start: int
+    end: int
+    files: tuple[tuple[str, Place], ...]
+
+
+@dataclass(frozen=True)
+class IndexedLayer:
+    """One layer: its listing, the places of files in it, the points to begin at."""
+
+    diff_id: str
+    listing: Layer
+    files: dict[str, Place]
+    points: tuple[Point, ...]
+
+    def spans(self, names: Iterable[str]) -> list[Span] | None:
+        """Return what to fetch for these files; None where one of them is not in the index."""
+        try:
+            places = sorted((self.files[name], name) for name in names)
+        except KeyError:
+            return None
+        starts = [point.plain for point in self.points]
+        groups: list[tuple[Point, list[tuple[str, Place]]]] = []
+        end = -1
+        for place, name in places:
+            at = bisect_right(starts, place.offset) - 1
+            if at < 0:
+                return None
+            if groups and self.points[at].packed <= end + _NEAR:
+                groups[-1][1].append((name, place))
+            else:
+                groups.append((self.points[at], [(name, place)]))
+            end = max(end, place.end)
+        return [
+            Span(
+                point,
+                point.packed - bool(point.bits),
+                max(place.end for _, place in files),
+                tuple(files),
+            )
+            for point, files in groups
+        ]
+
+
+def of_layer(diff_id: str, layer: Layer, recorder: Recorder) -> IndexedLayer:
+    """Return the index of a layer that was read to its end through `recorder`."""
+    files = {
+        name: Place(offset, content.size, content.sha256, recorder.end_of(offset + content.size))
+        for name, offset in layer.offsets.items()
+        if (content := layer.contents.get(name)) is not None
+    }
+    points = sorted(recorder.points.values(), key=lambda point: point.plain)
+    return IndexedLayer(diff_id, layer, files, tuple(points))
+
+
+@dataclass(frozen=True)
+class SeekIndex:
+    """The index of one image, by the digests of its layers' blobs."""
+
+    layers: dict[str, IndexedLayer]
+
+    def listing(self, diff_id: str, digest: str | None) -> Layer | None:
+        """Return what the layer of this blob lists, or None where it is not indexed."""
+        found = self.layers.get(digest or "")
+        return found.listing if found is not None and found.diff_id == diff_id else None
+
+
+def dump(index: SeekIndex) -> bytes:
+    """Return the index as a file."""
+
+    def point(each: Point) -> list[Any]:
+        return [each.packed, each.bits, each.plain, base64.b64encode(each.window).decode()]
+
+    document = {
+        "form": _FORM,
+        "layers": {
+            digest: {
+                "diff_id": layer.diff_id,
+                "listing": layercache.document(layer.listing),
+                "files": layer.files,
+                "points": [point(each) for each in layer.points],
+            }
+            for digest, layer in sorted(index.layers.items())
+        },
+    }
+    text = json.dumps(document, separators=(",", ":"), sort_keys=True)
+    return zstd.compress(text.encode(), level=9)
+
+
+def load(data: bytes, where: str) -> SeekIndex:
+    """Return the index that `dump` made; SourceError, naming `where`, for anything else."""
+    try:
+        document = json.loads(zstd.decompress(data))
+        if document["form"] != _FORM:
+            raise ValueError(f"its form is {document['form']}, not {_FORM}")
+        return SeekIndex(
+            {
+                digest: IndexedLayer(
+                    layer["diff_id"],
+                    layercache.from_document(layer["listing"]),
+                    {name: Place(*place) for name, place in layer["files"].items()},
+                    tuple(
+                        Point(packed, bits, plain, base64.b64decode(window))
+                        for packed, bits, plain, window in layer["points"]
+                    ),
+                )
+                for digest, layer in document["layers"].items()
+            }
+        )
+    except (zstd.ZstdError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise SourceError(
+            f"{where} is no seek index of this version ({error or type(error).__name__}): make it "
+            "anew with assembler index"
+        ) from None

@@ -1,0 +1,121 @@
+"""Files out of spans of blobs, several at once, each checked against its recorded digest."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from isal import isal_zlib
+
+from assembler.errors import VerificationError
+from assembler.layers import Content, Spool
+from assembler.seekindex import SeekIndex, Span
+from assembler.seekpoints import Resumed
+from assembler.streams import CHUNK, Readable
+
+WORKERS = 4
+_PIECE = 1 << 17
+_BROKEN: Any = isal_zlib.error
+
+
+class Stale(VerificationError):
+    """The index is not of these blobs: a file is not what it says."""
+
+
+class Ranged(Protocol):
+    """A source that gives parts of layers as they are stored."""
+
+    digests: tuple[str | None, ...]
+
+    def open_span(self, index: int, start: int, end: int) -> BinaryIO:
+        """Return bytes `start` to `end` of a layer's blob; NoRanges where that is not to be had."""
+        ...
+
+
+def fetch(
+    source: Ranged, index: SeekIndex, wanted: Mapping[int, Iterable[str]], folder: Path
+) -> dict[tuple[int, str], Content]:
+    """Return the contents of `wanted` (file names by number of layer), as far as they are indexed.
+
+    Raises Stale, NoRanges, SourceError.
+    """
+    work: list[tuple[int, Span]] = []
+    for number, names in wanted.items():
+        layer = index.layers.get(source.digests[number] or "")
+        spans = layer.spans(names) if layer is not None else None
+        work += [(number, span) for span in spans or ()]
+    # The longest first, so that none is left to be read alone at the end.
+    work.sort(key=lambda each: each[1].start - each[1].end)
+    numbers = itertools.count()
+
+    def one(job: tuple[int, Span]) -> dict[tuple[int, str], Content]:
+        number, span = job
+        spool = Spool(folder / f"span-{next(numbers)}")
+        try:
+            with source.open_span(number, span.start, span.end) as raw:
+                found = _files(raw, span, spool)
+        finally:
+            spool.close()
+        return {(number, name): content for name, content in found.items()}
+
+    found: dict[tuple[int, str], Content] = {}
+    with ThreadPoolExecutor(WORKERS, "span") as pool:
+        for each in pool.map(one, work):
+            found |= each
+    return found
+
+
+def _files(raw: BinaryIO, span: Span, spool: Spool) -> dict[str, Content]:
+    tar = _Tar(raw, span)
+    found: dict[str, Content] = {}
+    for name, place in span.files:
+        tar.skip_to(place.offset)
+        content = spool.write(tar.part(place.size))
+        if (content.size, content.sha256) != (place.size, place.sha256):
+            raise Stale(f"{name} has sha256 {content.sha256}, the index says {place.sha256}")
+        found[name] = content
+    return found
+
+
+class _Tar:
+    """The tar from a point on."""
+
+    def __init__(self, raw: BinaryIO, span: Span) -> None:
+        self._raw, self._inflate = raw, Resumed(span.point)
+        self._at, self._block = span.point.plain, b""
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, none at the end. Stale for what does not inflate."""
+        while not self._block:
+            data = self._raw.read(_PIECE)
+            if not data:
+                return b""
+            try:
+                self._block = self._inflate.decompress(data)
+            except _BROKEN as error:
+                raise Stale(f"a span does not inflate: {error}") from None
+        data, self._block = self._block[:size], self._block[size:]
+        self._at += len(data)
+        return data
+
+    def skip_to(self, offset: int) -> None:
+        """Go forward to this byte of the tar."""
+        while self._at < offset and self.read(min(CHUNK, offset - self._at)):
+            pass
+
+    def part(self, size: int) -> Any:
+        """Return the next `size` bytes as a stream."""
+        return _Part(self.read, size)
+
+
+class _Part(Readable):
+    def __init__(self, read: Callable[[int], bytes], size: int) -> None:
+        self._read, self._left = read, size
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._read(min(size, self._left)) if self._left else b""
+        self._left -= len(data)
+        return data
