@@ -117,9 +117,9 @@ class Selection:
     def _nothing_kept(self) -> Iterator[str]:
         """Yield a problem for each name to keep that nothing in the image goes by."""
         for name in self.keep:
-            rules = (d for s in self.stages for d in s.drop if d.keep == name)
-            fits = matcher([glob for drop in rules for glob in drop.paths]).fullmatch
-            if not any(fits(path) for path in self._paths):
+            globs = [g for s in self.stages for d in s.drop if d.keep == name for g in d.paths]
+            fits = matcher(globs).fullmatch
+            if globs and not any(fits(path) for path in self._paths):
                 yield f"--keep {name}: {self.rootfs.full.source.reference} has nothing of it"
 
     def _run_stage(self, stage: Stage) -> list[str]:

@@ -51,6 +51,12 @@ def test_order_release_and_backend_decide_what_is_taken(tmp_path: Path) -> None:
     assert [stage.name for stage in chosen] == ["early", "mine", "late"]
 
 
+def test_a_stage_that_is_off_unless_it_is_asked_for(tmp_path: Path) -> None:
+    known = load(tmp_path, on='summary = "s"', off='summary = "s"\nkeep = "more"')
+    assert [stage.name for stage in stages.choose(known, [], "24.05", [])] == ["on"]
+    assert [stage.name for stage in stages.choose(known, [], "24.05", ["more"])] == ["off", "on"]
+
+
 def test_a_file_of_the_same_name_in_a_later_folder_wins(tmp_path: Path) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
