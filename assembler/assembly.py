@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from assembler import dpkg, elf, patches, releases, stagecache, users, wheels
+from assembler import closure, dpkg, elf, patches, releases, stagecache, users, wheels
 from assembler.cache import Cache
-from assembler.closure import Closure
 from assembler.errors import SelectionError
 from assembler.oci import LayerBlob
 from assembler.rootfs import Node, RootFS
@@ -71,7 +70,7 @@ def assemble(recipe: Recipe, full: View, base: View, scratch: Path) -> Assembly:
     numpy = _version(pins)
     applied = patches.apply(rootfs, recipe.patches, recipe.release)
     libraries = next((s.name for s in recipe.stages if s.libraries), recipe.stages[0].name)
-    Closure(selection, libraries).run()
+    closure.Closure(selection, libraries).run()
     _package_database(rootfs, selection, libraries)
     rootfs.check()
     return Assembly(
@@ -117,10 +116,11 @@ def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> dict[str, wheel
 
 
 def _libc(rootfs: RootFS) -> elf.Elf:
-    for folder in ("lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "lib64", "lib"):
+    machine = closure.machine(rootfs)
+    for folder in closure.system_folders(machine):
         content = rootfs.content(f"{folder}/libc.so.6")
         found = elf.read(content) if content else None
-        if found is not None:
+        if found is not None and found.machine == machine:
             return found
     raise SelectionError(
         f"{rootfs.base.source.reference} has no glibc (libc.so.6): Triton needs a Debian or Ubuntu "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,6 +108,8 @@ def extract(options: Options, progress: Progress) -> Result:
             if options.lock is not None:
                 found = lock.parse(finished.record["inputs"])
                 stack.enter_context(locking.written(found, options.lock))
+            if options.verify:
+                stack.enter_context(_verified(inputs, replace(finished, image=image), progress))
             destination.deliver(image, tags)
             interrupts.finish()
         # `inspect` finds it there.
@@ -116,6 +118,16 @@ def extract(options: Options, progress: Progress) -> Result:
         results.keep(inputs, finished)
         inputs.cache.prune()
         return Result(finished, tags, pushed, options.access.bytes_read, progress.seconds)
+
+
+def _verified(
+    inputs: Inputs, finished: Finished, progress: Progress
+) -> AbstractContextManager[None]:
+    """Prove that the image serves, before it gets its name."""
+    from assembler.verify.made import verified
+
+    folder, keep = inputs.scratch / "verify", inputs.options.output is None
+    return verified(finished.image, finished.record, folder, progress.say, keep=keep)
 
 
 def _share(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
@@ -129,9 +141,10 @@ def _share(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
 def _known(inputs: Inputs, destination: Destination, progress: Progress) -> Finished | None:
     """Return what an earlier run made of the same inputs, if it can be delivered as it is."""
     found = results.find(inputs)
-    if found is None or destination.has(found.image):
-        if found is not None:
-            progress.say("nothing has changed since it was made and loaded")
+    if found is None:
+        return None
+    if not inputs.options.verify and destination.has(found.image):
+        progress.say("nothing has changed since it was made and loaded")
         return found
     image = results.with_layers(found.image, inputs.cache, inputs.scratch / "known")
     if image is None:

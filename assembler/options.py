@@ -13,7 +13,10 @@ from assembler.sources.opening import Access
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; README and --help tell what each means."""
+    """What the command line says; README and --help tell what each means.
+
+    platform: the one to make, or the first of `platforms`.
+    """
 
     release: str | None = None
     backends: tuple[str, ...] = ("onnxruntime", "python")
@@ -25,6 +28,7 @@ class Options:
     multi_platform: bool = False
     numpy: str | None = None
     platform: oci.Platform = field(default_factory=lambda: oci.Platform("linux", "amd64"))
+    platforms: tuple[oci.Platform, ...] = ()
     builder: str = "direct"
     keep: tuple[str, ...] = ()
     stages: tuple[Path, ...] = ()
@@ -38,6 +42,7 @@ class Options:
     record: Path | None = None
     lock: Path | None = None
     locked: Lock | None = None
+    verify: bool = False
     access: Access = field(default_factory=Access)
 
     @property

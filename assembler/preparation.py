@@ -101,7 +101,7 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
         # What it cannot carry out is said now, not after the reading.
         dockerfile.interpret(dockerfile.fill(template, (), {}, {}), {})
     epoch, locked = _epoch(), options.locked
-    if options.numpy is not None:
+    if options.numpy is not None and (options.release or not options.source):
         releases.check_numpy(options.numpy, release)
     known = stages.load([resources.path("stages"), *options.stages])
     chosen = stages.choose(known, backends, release, list(options.keep))
@@ -128,7 +128,8 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
             locked.wheels if locked else {},
         )
         tags = options.tags or (options.default_tag(release),)
-        name = Reference.parse(options.base or releases.default_base(release))
+        labels = oci.labels(json.loads(full.config))
+        name = Reference.parse(options.base or releases.default_base(release, labels))
         with access.open(name, options.platform) as base:
             indexable = [s for s in stages.of_release(known, release) if not s.refuse]
             locking.check(options, recipe, template, full, base)
@@ -177,6 +178,8 @@ def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Pre
         record=options.make_index,
     )
     blobs, base, full = _read(inputs, progress, reader, known)
+    for remark in releases.remarks(inputs.recipe.release, full, base):
+        progress.warn(remark)
     made = assembly.assemble(inputs.recipe, full, base, scratch)
     for view in (base, full):
         for line in view.reading():
@@ -259,7 +262,12 @@ def _folder(path: Path) -> Path:
 
 
 _BASE = tree.matcher(
-    [*components.FILES, "etc/{passwd,group,shadow,gshadow,subuid,subgid}", "{usr/,}lib/**/*.so*"]
+    [
+        *components.FILES,
+        releases.OS_RELEASE,
+        "etc/{passwd,group,shadow,gshadow,subuid,subgid}",
+        "{usr/,}lib/**/*.so*",
+    ]
 )
 
 

@@ -30,7 +30,7 @@ class Progress:
         if self.verbosity < level:
             return
         if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False)
+            self._bars.console.print(text, markup=False, highlight=False, emoji=False)
         else:
             print(text, file=sys.stderr, flush=True)
 

@@ -84,8 +84,9 @@ class Target:
 def find_target(rootfs: RootFS, libc: Elf) -> Target:
     """Return the Python that the new image has. SelectionError where there is none.
 
-    Debian's own Python looks for what pip installs in /usr/local/lib/pythonX.Y/dist-packages;
-    any other in the site-packages beside its standard library.
+    Debian's own Python, in /usr/bin, looks for what pip installs in
+    /usr/local/lib/pythonX.Y/dist-packages; any other in the site-packages beside its standard
+    library.
     """
     for name in ("usr/local/bin/python3", "usr/bin/python3"):
         real = rootfs.tree.resolve(name)
@@ -95,7 +96,7 @@ def find_target(rootfs: RootFS, libc: Elf) -> Target:
             break
     else:
         raise SelectionError("the selection has no python3, so no package can be put in")
-    if "usr/lib/python3/dist-packages" in rootfs.tree and name.startswith("usr/bin"):
+    if name.startswith("usr/bin"):
         folder = f"usr/local/lib/python{match[1]}.{match[2]}/dist-packages"
     else:
         folder = f"{name.rsplit('/bin/', 1)[0]}/lib/python{match[1]}.{match[2]}/site-packages"

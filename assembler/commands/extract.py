@@ -11,6 +11,7 @@ from assembler.commands import words as shared
 
 if TYPE_CHECKING:
     from assembler.extract import Result
+    from assembler.options import Options
     from assembler.progress import Progress
 
 HELP = "make the slim image"
@@ -27,11 +28,28 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     """Make and deliver the image, and print what it is."""
     from assembler.extract import extract
 
-    result = extract(shared.options(words, progress.warn), progress)
+    options = shared.options(words, progress.warn, several=True)
+    if len(options.platforms) > 1:
+        return _several(options, words, progress)
+    result = extract(options, progress)
     if words.json:
         print(json.dumps(result.json(), indent=1))
     elif not words.quiet:
         _table(result, progress)
+    return 0
+
+
+def _several(options: Options, words: argparse.Namespace, progress: Progress) -> int:
+    """Make an image for each platform, and their index."""
+    from assembler.platforms import extract_all
+
+    made = extract_all(options, progress)
+    if words.json:
+        print(json.dumps(made.json(), indent=1))
+    elif not words.quiet:
+        for result in made.images.values():
+            _table(result, progress)
+        progress.say(f"index   {made.digest}")
     return 0
 
 
@@ -77,6 +95,7 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         help="put what is now known of the layers into this repository; repeatable",
     )
     add("--dockerfile", type=Path, metavar="FILE", help="in the place of Dockerfile.final")
+    add("--verify", action="store_true", help="prove that it serves before it gets its name")
     add(
         "--record",
         type=Path,
@@ -106,7 +125,7 @@ def _table(result: Result, progress: Progress) -> None:
             stage["name"], str(stage["files"]), size(stage["size"]), size(stage["compressed"]),
             stage["digest"][7:19],
         )  # fmt: skip
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     console.print(table)
     base, image = result.finished.base_size, result.finished.image
     for line in (

@@ -36,7 +36,7 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     add("--source", metavar="REF", help="the full image for that; default: as the record names it")
     add("--base", metavar="REF", help="the base for that; default: as the record names it")
-    add("--platform", default=shared.machine(), metavar="OS/ARCH", help="default %(default)s")
+    add("--platform", action="append", metavar="OS/ARCH", help=f"default {shared.machine()}")
     shared.access(command)
     shared.messages(command)
 

@@ -57,7 +57,12 @@ def inputs(command: argparse.ArgumentParser) -> None:
         help="the base image, in the same forms; default the ubuntu of the release",
     )
     add("--numpy", metavar="VERSION", help="numpy to pin; default 1.26.4 (1.24.4 for Python 3.8)")
-    add("--platform", default=machine(), metavar="OS/ARCH", help="default %(default)s")
+    add(
+        "--platform",
+        action="append",
+        metavar="OS/ARCH",
+        help=f"default {machine()}; given twice, extract makes an index",
+    )
     add(
         "--stages",
         action="append",
@@ -120,15 +125,25 @@ def messages(command: argparse.ArgumentParser) -> None:
     command.add_argument("-v", "--verbose", action="store_true", help="say more")
 
 
-def platform_of(words: argparse.Namespace) -> Platform:
-    """Return the platform asked for; UsageError where it is none."""
+def platforms_of(words: argparse.Namespace) -> tuple[Platform, ...]:
+    """Return the platforms asked for; UsageError where one is none."""
     from assembler.errors import UsageError
     from assembler.oci import Platform
 
     try:
-        return Platform.parse(words.platform)
+        return tuple(dict.fromkeys(map(Platform.parse, words.platform or [machine()])))
     except ValueError as error:
         raise UsageError(f"--platform: {error}") from None
+
+
+def platform_of(words: argparse.Namespace) -> Platform:
+    """Return the one platform asked for; UsageError where there are several."""
+    from assembler.errors import UsageError
+
+    first, *others = platforms_of(words)
+    if others:
+        raise UsageError(f"{words.command} takes one --platform")
+    return first
 
 
 def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str = "") -> Access:
@@ -150,15 +165,21 @@ def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str
 
 
 def options(
-    words: argparse.Namespace, warn: Callable[[str], None], *, leave_out: str = ""
+    words: argparse.Namespace,
+    warn: Callable[[str], None],
+    *,
+    leave_out: str = "",
+    several: bool = False,
 ) -> Options:
     """Return what `words` ask for; UsageError where they make no sense.
 
     leave_out: a mirror that is not to be read from, since it is being written.
+    several: whether the command takes several platforms.
     """
     from assembler.options import Options
     from assembler.wheels import check_version
 
+    platforms = platforms_of(words) if several else (platform_of(words),)
     if words.numpy is not None:
         check_version(words.numpy)
     cache = None if words.no_cache else words.cache_dir
@@ -172,7 +193,8 @@ def options(
         push=tuple(getattr(words, "push", ())),
         multi_platform=getattr(words, "multi_platform", False),
         numpy=words.numpy,
-        platform=platform_of(words),
+        platform=platforms[0],
+        platforms=platforms,
         builder=getattr(words, "builder", "direct"),
         keep=tuple(words.keep),
         stages=tuple(words.stages),
@@ -187,6 +209,7 @@ def options(
         ),
         record=getattr(words, "record", None),
         lock=getattr(words, "lock", None),
+        verify=getattr(words, "verify", False),
         access=reach(words, warn, leave_out),
     )
     if getattr(words, "locked", None) is None:
@@ -198,7 +221,7 @@ def options(
 
 def given(words: argparse.Namespace) -> set[str]:
     """Return the names of the options that the user gave, of those that a lock has as well."""
-    usual = {"platform": machine(), "builder": "direct"}
+    usual = {"builder": "direct"}
     names = ("release", "backend", "keep", "source", "base", "numpy", "platform", "builder")
     found = {
         name for name in names if getattr(words, name, None) not in (None, [], usual.get(name))

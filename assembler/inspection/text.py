@@ -17,7 +17,7 @@ def show(report: dict[str, Any]) -> None:
     """Print a report to standard output."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = _WIDE
 

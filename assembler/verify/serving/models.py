@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import shutil
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.serving.configs import LABELS, TOKENS, TYPES, configurations
+from assembler.verify.serving.configs import (
+    LABELS,
+    TOKENS,
+    TYPES,
+    configurations,
+    models_for,
+)
 
 # What ONNX Runtime 1.18 reads for certain; newer onnx releases default to higher ones.
 IR_VERSION = 9
@@ -125,8 +132,12 @@ def expected_label(text: str) -> str:
     return LABELS[logits.index(max(logits))]
 
 
-def write_repository(folder: Path) -> None:
-    """Write all models into ``folder``, one directory each, as the server expects them."""
+def write_repository(
+    folder: Path, backends: Iterable[str] = ("onnxruntime", "python"), *, but: Iterable[str] = ()
+) -> None:
+    """Write the models for these backends into ``folder``, one directory each, as the server
+    expects them; `but`: leave these out.
+    """
     writers = {
         "add_fp32": _add_fp32,
         "every_type": _every_type,
@@ -134,7 +145,7 @@ def write_repository(folder: Path) -> None:
         "no_config": _no_config,
     }
     texts = configurations()
-    for model in sorted({*texts, *writers}):
+    for model in sorted(set(models_for(backends)) - set(but)):
         # An ensemble needs a version directory too, though it stays empty.
         version = folder / model / "1"
         version.mkdir(parents=True, exist_ok=True)

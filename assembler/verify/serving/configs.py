@@ -1,4 +1,4 @@
-"""Triton model configurations (config.pbtxt) of the test repository, as text."""
+"""Triton model configurations (config.pbtxt) of the models made on the spot, as text."""
 
 from __future__ import annotations
 
@@ -66,6 +66,38 @@ def _ensemble() -> str:
     return _config("ensemble_model", 'platform: "ensemble"', [_TEXT], [_LABEL], 4, schedule)
 
 
+_DECOUPLED = "model_transaction_policy { decoupled: true }\n"
+# With one slot only, as `direct` has it here, a second sequence would wait for the first one's end.
+_SEQUENCE = """sequence_batching {
+  oldest { max_candidate_sequences: 4 }
+  control_input [
+    { name: "START" control [ { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } ] }
+  ]
+}
+"""
+
+# The backends that serve each model.
+BACKENDS = {
+    "add_fp32": {"onnxruntime"},
+    "every_type": {"onnxruntime"},
+    "no_config": {"onnxruntime"},
+    "echo": {"python"},
+    "every_type_python": {"python"},
+    "countdown": {"python"},
+    "running_sum": {"python"},
+    "calls_echo": {"python"},
+    "text_preprocessing": {"python"},
+    "post_processing": {"python"},
+    "model_onnx": {"onnxruntime"},
+    "ensemble_model": {"python", "onnxruntime"},
+}
+
+
+def models_for(backends: Iterable[str]) -> list[str]:
+    """The models that an image with these backends can serve."""
+    return [model for model, needed in BACKENDS.items() if needed <= set(backends)]
+
+
 def configurations() -> dict[str, str]:
     """The text of config.pbtxt by model; ``no_config`` is missing on purpose."""
     # Both ways to name the ONNX backend are in use downstream, so each gets a model.
@@ -86,7 +118,13 @@ def configurations() -> dict[str, str]:
     every_in, every_out = (
         [(f"{way}_{kind}", f"TYPE_{kind}", "-1") for kind in TYPES] for way in ("IN", "OUT")
     )
+    number_in: list[Tensor] = [("N", "TYPE_INT32", "1")]
+    number_out: list[Tensor] = [("M", "TYPE_INT32", "1")]
     return {
+        "every_type_python": _config("every_type_python", python, every_in, every_out, 4, cpu),
+        "countdown": _config("countdown", python, number_in, number_out, 0, cpu, _DECOUPLED),
+        "running_sum": _config("running_sum", python, number_in, number_out, 1, cpu, _SEQUENCE),
+        "calls_echo": _config("calls_echo", python, echo_in, echo_out, 0, cpu),
         "add_fp32": _config("add_fp32", onnx_platform, add_in, add_out, 4, cpu),
         "every_type": _config("every_type", onnx_backend, every_in, every_out, 4, cpu),
         "echo": _config("echo", python, echo_in, echo_out, 0, cpu),

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from tests.serving.configs import TYPES
-from tests.serving.models import expected_label
+from assembler.verify.serving.check import Check
+from assembler.verify.serving.configs import TYPES
+from assembler.verify.serving.models import expected_label
 
 if TYPE_CHECKING:
-    from tests.serving.client import Client
-    from tests.serving.wire import Arrays
+    from assembler.verify.serving.client import Client
+    from assembler.verify.serving.wire import Array, Arrays
 
     Infer = Callable[[str, Arrays], Arrays]
 
 TEXTS = ("помогите мне", "Почему не работает заказ?", "it does not work at all", "straße 🙂")
 
 
-def _text_array(*rows: str) -> np.ndarray:
+def text_array(*rows: str) -> Array:
+    """Texts as a tensor of one dimension."""
     return np.array(rows, dtype=np.object_)
 
 
@@ -36,9 +38,9 @@ def _expect(what: str, outputs: Arrays, expected: Arrays) -> None:
         )
 
 
-def _add_fp32(infer: Infer) -> None:
+def _add_fp32(infer: Infer, width: int = 3) -> None:
     # Every element differs, so a repeated or shifted one shows; the integers do not fit a double.
-    x = np.arange(1, 7, dtype=np.float32).reshape(2, 3) / 4
+    x = np.arange(1, 2 * width + 1, dtype=np.float32).reshape(2, width) / 4
     k = np.array([[1, -2], [2**60 + 1, -(2**60) - 3]], dtype=np.int64)
     expected = {"Y": x * np.float32(2) + np.float32(1), "Z": k * 3 - 1}
     _expect("add_fp32", infer("add_fp32", {"X": x, "K": k}), expected)
@@ -49,17 +51,24 @@ def _no_config(infer: Infer) -> None:
     _expect("no_config", infer("no_config", {"A": a}), {"B": a * a - np.float32(3)})
 
 
-def _every_type(infer: Infer) -> None:
+def every_type_arrays() -> Arrays:
+    """One array of each type, from one end of the type to the other, so that a lost sign or half
+    of the bytes shows.
+    """
     sent: Arrays = {}
     for kind in TYPES:
         if kind == "STRING":
-            sent[kind] = _text_array(*TEXTS).reshape(2, 2)
+            sent[kind] = text_array(*TEXTS).reshape(2, 2)
         else:
-            # From one end of the type to the other, so a lost sign or half of the bytes shows.
             least, most = _ends(np.dtype(triton_to_np_dtype(kind)))
             sent[kind] = np.stack([least, most, most, least]).reshape(2, 2)
-    answer = infer("every_type", {f"IN_{kind}": array for kind, array in sent.items()})
-    _expect("every_type", answer, {f"OUT_{kind}": array for kind, array in sent.items()})
+    return sent
+
+
+def _every_type(infer: Infer, model: str = "every_type") -> None:
+    sent = every_type_arrays()
+    answer = infer(model, {f"IN_{kind}": array for kind, array in sent.items()})
+    _expect(model, answer, {f"OUT_{kind}": array for kind, array in sent.items()})
 
 
 def _ends(kind: np.dtype[Any]) -> tuple[Any, Any]:
@@ -69,21 +78,21 @@ def _ends(kind: np.dtype[Any]) -> tuple[Any, Any]:
     return kind.type(info.min), kind.type(info.max)
 
 
-def _echo(infer: Infer) -> None:
+def expect_echo(infer: Infer, model: str = "echo") -> None:
     values = np.array([1, 2.5, -3, 4, 5, 6.25], dtype=np.float32)
     expected = {
-        "TEXT_UPPER": _text_array(*(text.upper() for text in TEXTS)),
+        "TEXT_UPPER": text_array(*(text.upper() for text in TEXTS)),
         "VALUES_DOUBLED": values * 2,
         "SUM": np.array([15.75], dtype=np.float32),
     }
-    _expect("echo", infer("echo", {"TEXT": _text_array(*TEXTS), "VALUES": values}), expected)
+    _expect(model, infer(model, {"TEXT": text_array(*TEXTS), "VALUES": values}), expected)
 
 
 def _ensemble(infer: Infer) -> None:
     # Alone as the template's users ask it, then as a full batch.
     for texts in (TEXTS[:1], TEXTS):
-        sent = {"text_input": _text_array(*texts).reshape(-1, 1)}
-        labels = _text_array(*(expected_label(text) for text in texts)).reshape(-1, 1)
+        sent = {"text_input": text_array(*texts).reshape(-1, 1)}
+        labels = text_array(*(expected_label(text) for text in texts)).reshape(-1, 1)
         _expect("ensemble_model", infer("ensemble_model", sent), {"label": labels})
 
 
@@ -100,6 +109,13 @@ def add_http_binary(client: Client) -> None:
 def add_grpc(client: Client) -> None:
     """FP32 and INT64 through ONNX, over gRPC."""
     _add_fp32(client.infer_grpc)
+
+
+def add_shapes(client: Client) -> None:
+    """Other sizes than before, in both directions."""
+    for width in (1, 1000, 7):
+        _add_fp32(client.infer_binary, width)
+        _add_fp32(client.infer_http, width)
 
 
 def no_config_http(client: Client) -> None:
@@ -124,17 +140,27 @@ def every_type_grpc(client: Client) -> None:
 
 def echo_http_json(client: Client) -> None:
     """Texts and floats through Python, as JSON."""
-    _echo(client.infer_json)
+    expect_echo(client.infer_json)
 
 
 def echo_http_binary(client: Client) -> None:
     """Texts and floats through Python, as bytes over HTTP."""
-    _echo(client.infer_binary)
+    expect_echo(client.infer_binary)
 
 
 def echo_grpc(client: Client) -> None:
     """Texts and floats through Python, over gRPC."""
-    _echo(client.infer_grpc)
+    expect_echo(client.infer_grpc)
+
+
+def python_types_binary(client: Client) -> None:
+    """All types through Python and numpy, as bytes over HTTP."""
+    _every_type(client.infer_binary, "every_type_python")
+
+
+def python_types_grpc(client: Client) -> None:
+    """All types through Python and numpy, over gRPC."""
+    _every_type(client.infer_grpc, "every_type_python")
 
 
 def ensemble_http(client: Client) -> None:
@@ -147,17 +173,20 @@ def ensemble_grpc(client: Client) -> None:
     _ensemble(client.infer_grpc)
 
 
-CHECKS: list[tuple[str, Callable[[Client], None]]] = [
-    ("infer add_fp32, HTTP JSON", add_http_json),
-    ("infer add_fp32, HTTP binary", add_http_binary),
-    ("infer add_fp32, gRPC", add_grpc),
-    ("infer no_config, HTTP JSON", no_config_http),
-    ("infer no_config, gRPC", no_config_grpc),
-    ("infer every_type, HTTP binary", every_type_binary),
-    ("infer every_type, gRPC", every_type_grpc),
-    ("infer echo, HTTP JSON", echo_http_json),
-    ("infer echo, HTTP binary", echo_http_binary),
-    ("infer echo, gRPC", echo_grpc),
-    ("infer ensemble, HTTP JSON", ensemble_http),
-    ("infer ensemble, gRPC", ensemble_grpc),
+CHECKS = [
+    Check("onnx-answers-json", add_http_json, "add_fp32"),
+    Check("onnx-answers-binary", add_http_binary, "add_fp32"),
+    Check("onnx-answers-grpc", add_grpc, "add_fp32"),
+    Check("onnx-dynamic-shapes", add_shapes, "add_fp32"),
+    Check("onnx-no-config-json", no_config_http, "no_config"),
+    Check("onnx-no-config-grpc", no_config_grpc, "no_config"),
+    Check("onnx-types-binary", every_type_binary, "every_type"),
+    Check("onnx-types-grpc", every_type_grpc, "every_type"),
+    Check("python-answers-json", echo_http_json, "echo"),
+    Check("python-answers-binary", echo_http_binary, "echo"),
+    Check("python-answers-grpc", echo_grpc, "echo"),
+    Check("python-types-binary", python_types_binary, "every_type_python"),
+    Check("python-types-grpc", python_types_grpc, "every_type_python"),
+    Check("ensemble-json", ensemble_http, "ensemble_model"),
+    Check("ensemble-grpc", ensemble_grpc, "ensemble_model"),
 ]
