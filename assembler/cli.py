@@ -49,6 +49,8 @@ def run(arguments: list[str]) -> int:
     except AssemblerError as error:
         print(f"assembler: {error}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:
+        raise
     except OSError as error:
         # Disks fill and permissions lack anywhere; the file says which.
         where = f"{error.filename}: " if error.filename else ""
