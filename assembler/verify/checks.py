@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from assembler.errors import AssemblerError
+
 Status = Literal["ok", "failed", "skipped"]
 
 
@@ -70,7 +72,7 @@ class Report:
             text, status = check() or "", "ok"
         except Skipped as reason:
             text, status = str(reason), "skipped"
-        except Failed as problem:
+        except (Failed, AssemblerError) as problem:
             text, status = str(problem), "failed"
         except AssertionError as problem:
             text, status = str(problem) or "an answer is wrong", "failed"

@@ -6,6 +6,8 @@ their addresses, so no port of this machine is taken. Time, memory and processes
 
 from __future__ import annotations
 
+import os
+import socket
 import tarfile
 import tempfile
 import threading
@@ -140,12 +142,12 @@ def run(
     try:
         with engine_errors(f"starting {image}"):
             with interrupts.held():
-                client.create_network(name, internal=True, labels={LABEL: "1"})
+                client.create_network(name, internal=True, labels={LABEL: _owner()})
                 made = client.create_container(
                     image,
                     list(command) if command else None,
                     name=name,
-                    labels={LABEL: "1"},
+                    labels={LABEL: _owner()},
                     working_dir=working_dir,
                     host_config=client.create_host_config(
                         network_mode=name,
@@ -181,7 +183,7 @@ def run(
 
 def _remove(client: Any, container: str | None, network: str) -> None:
     """Take away what was made. An Engine that went away in the middle keeps its remains, which
-    carry LABEL; the next run takes them (`sweep`).
+    carry LABEL: the next run takes them (`sweep`).
     """
     client.timeout = STOP_SECONDS
     if container is not None:
@@ -194,11 +196,20 @@ def _remove(client: Any, container: str | None, network: str) -> None:
 
 
 def sweep(client: Any) -> None:
-    """Remove what earlier runs left when their Engine went away: containers that do not run."""
-    old = {"label": [LABEL], "status": ["exited", "dead"]}
+    """Remove what earlier runs on this machine left when they, or their Engine, were killed."""
     with suppress(Exception):
-        for each in client.containers(all=True, filters=old):
-            client.remove_container(each["Id"], force=True, v=True)
-            for name in (each.get("NetworkSettings") or {}).get("Networks") or ():
-                if name.startswith("assembler-verify-"):
-                    client.remove_network(name)
+        for each in client.containers(all=True, filters={"label": [LABEL]}):
+            if _is_orphan(each["Labels"][LABEL]):
+                client.remove_container(each["Id"], force=True, v=True)
+        for each in client.networks(filters={"label": [LABEL]}):
+            if _is_orphan(each["Labels"][LABEL]):
+                client.remove_network(each["Id"])
+
+
+def _owner() -> str:
+    return f"{os.getpid()}@{socket.gethostname()}"
+
+
+def _is_orphan(owner: str) -> bool:
+    process, _, host = owner.partition("@")
+    return host == socket.gethostname() and not Path(f"/proc/{process}").exists()

@@ -38,12 +38,12 @@ class Subject:
 
 
 @contextmanager
-def repository(backends: Iterable[str]) -> Iterator[Path]:
-    """Yield a folder with the models for these backends."""
+def repository(backends: Iterable[str], *, but: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield a folder with the models for these backends, without those named."""
     from assembler.verify.serving.models import write_repository
 
     with tempfile.TemporaryDirectory(prefix="assembler-models-") as folder:
-        write_repository(Path(folder), backends)
+        write_repository(Path(folder), backends, but=but)
         yield Path(folder)
 
 

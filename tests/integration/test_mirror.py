@@ -257,6 +257,16 @@ def test_slim_is_made_and_its_base_is_beside_it(
     assert oci.sha256(made) == pushed["digest"]
     with pytest.raises(urllib.error.HTTPError):
         manifest(to, FULL)
+    # Somebody else makes the same from there, and reads no layer of the full image.
+    small.wheel(tmp_path / "other" / "wheels")
+    origin.requests.clear()
+    mirrors = ["--mirror", f"nvcr.io={origin.host}", "--mirror", f"docker.io={to}"]
+    done = run("extract", "24.05", *mirrors, "--cache-from", f"{to}/assembler-cache",
+               "--cache-dir", tmp_path / "other", "--output", tmp_path / "out.tar",
+               "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["image"]["id"] == found["slim"]["image"]["id"]
+    assert not {layer.digest for layer in _layers(origin, FULL)} & set(blobs_read(origin))
 
 
 # -- what goes wrong -------------------------------------------------------------------------

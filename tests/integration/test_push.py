@@ -96,7 +96,7 @@ def test_the_record_is_found_by_the_digest(words: list[str], host: str) -> None:
     manifest = json.loads(client.get_manifest(ImageName.parse(name), found.descriptor.digest).raw)
     assert manifest["subject"]["digest"] == digest
     tagged = json.loads(inspect(f"{host}/team/recorded:{digest.replace(':', '-')}", "--raw"))
-    assert [each["artifactType"] for each in tagged["manifests"]] == [record.TYPE]
+    assert record.TYPE in [each["artifactType"] for each in tagged["manifests"]]
     client.close()
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from assembler.verify.serving import checks_infer
 from assembler.verify.serving.check import Check
 from assembler.verify.serving.checks_settings import until
 
 if TYPE_CHECKING:
     from assembler.verify.serving.client import Client
+    from assembler.verify.serving.wire import Arrays
 
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? ([-+.\deE]+)$", re.MULTILINE)
 
@@ -79,11 +82,15 @@ def model_config(client: Client) -> None:
 
 
 def _asked(client: Client) -> tuple[str, int]:
-    """Ask some model; return its name and how many inferences that was."""
+    """Ask some model; return its name and how many inferences that was. Whether the answer is
+    right is another check's.
+    """
     if "add_fp32" in client.models:
-        checks_infer.add_http_json(client)
+        zeros: Arrays = {"X": np.zeros((2, 3), np.float32), "K": np.zeros((2, 2), np.int64)}
+        client.infer_json("add_fp32", zeros)
         return "add_fp32", 2  # a batch of two
-    checks_infer.echo_http_json(client)
+    text: Arrays = {"TEXT": checks_infer.text_array("x"), "VALUES": np.zeros(1, np.float32)}
+    client.infer_json("echo", text)
     return "echo", 1
 
 

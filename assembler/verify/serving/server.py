@@ -18,6 +18,10 @@ from assembler.verify.serving.client import Client
 READY_SECONDS = 120.0
 ALL = ("--model-control-mode=explicit", "--load-model=*")
 
+_ERROR = re.compile(r"E\d{4} ")
+# What a server says on any machine without a GPU, and then goes on.
+_NO_GPU = re.compile(r"CudaDriverHelper|NVML|DCGM|pinned system memory|unable to create stream")
+
 
 class ServerError(AssemblerError):
     """The server ended, or did not get ready; the message has what it logged as errors."""
@@ -39,7 +43,7 @@ class Server:
         """What a failure should quote: the lines logged as errors, else the last ones."""
         # The reason stands far above the end, which is a table of options.
         lines = self.logs().splitlines()
-        errors = [line[:500] for line in lines if re.match(r"E\d{4} ", line)]
+        errors = [line[:500] for line in lines if _ERROR.match(line) and not _NO_GPU.search(line)]
         last = [line for line in lines[-40:] if line.strip() and not line.startswith(("|", "+"))]
         return "\n".join(errors[-5:] or last[-5:]) or "it wrote nothing"
 
