@@ -26,7 +26,7 @@ def test_models_evaluate_no_annotations(path: Path) -> None:
     [
         {"version.py": 'version = "1.26.4"\n__version__ = version\n'},
         {"version.py": "from ._version import get_versions\nvinfo = get_versions()\n",
-         "_version.py": "version_json = '''\n{\n \"error\": null,\n \"version\": \"1.24.4\"\n}\n'''"},
+         "_version.py": "version_json = '''{\n \"error\": null,\n \"version\": \"1.24.4\"\n}'''"},
     ],
     ids=["1.26.4", "1.24.4"],
 )  # fmt: skip
