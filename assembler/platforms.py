@@ -51,8 +51,14 @@ def extract_all(options: Options, progress: Progress) -> IndexResult:
             "several --platform make an image index, which the Engine cannot hold: write it to a "
             "folder or an archive with --output, or make one platform at a time"
         )
-    if options.record is not None:
-        raise UsageError("--record is of one image: with several --platform, each has its own")
+    for name, given in (("--record", options.record), ("--lock", options.lock)):
+        if given is not None:
+            raise UsageError(f"{name} is of one image: make one platform at a time")
+    if options.push:
+        raise UsageError(
+            "--push sends one platform at a time: repeat it with --multi-platform, and each takes "
+            "its place in the index that the tag names"
+        )
     check_output(output)
     with interrupts.held():
         made = tempfile.TemporaryDirectory(

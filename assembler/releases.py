@@ -79,13 +79,14 @@ def default_source(release: str) -> str:
 
 
 def default_base(release: str, labels: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return the ubuntu that an image was built on, as its inherited labels name it; else the one
-    that is known of the release, or of the newest known.
+    """Return the ubuntu that a release was built on; of one that is not known, what its image's
+    inherited `labels` name, else that of the newest known.
     """
+    known = table()
     version = labels.get("org.opencontainers.image.version", "")
     ubuntu = labels.get("org.opencontainers.image.ref.name") == "ubuntu"
-    if not ubuntu or not re.fullmatch(r"\d\d\.04", version):
-        version = table().get(release, list(table().values())[-1]).ubuntu
+    if release in known or not ubuntu or not re.fullmatch(r"\d\d\.04", version):
+        version = known.get(release, list(known.values())[-1]).ubuntu
     return f"ubuntu:{version}"
 
 

@@ -39,7 +39,7 @@ def add(command: argparse.ArgumentParser) -> None:
     limits("--timeout", type=float, default=300.0, metavar="S", help="seconds; %(default)s")
     limits("--ready-timeout", type=float, default=120.0, metavar="S", help="seconds; %(default)s")
     limits("--memory", default="4g", metavar="SIZE", help="%(default)s")
-    limits("--shm-size", default="256m", metavar="SIZE", help="%(default)s")
+    limits("--shm-size", default="1g", metavar="SIZE", help="%(default)s")
     shared.access(command)
     command.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML there")
     shared.messages(command)

@@ -43,7 +43,7 @@ def inputs(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="keep what a stage drops under this name, like openvino; repeatable",
+        help="bring what is left out under this name: openvino, python-api; repeatable",
     )
     add(
         "--source",

@@ -33,7 +33,7 @@ class Limits:
 
     seconds: float = 300.0
     memory: str = "4g"
-    shm: str = "256m"
+    shm: str = "1g"  # up to 23.04, each python model takes 64 MB of it before it starts
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Files(View):
 
     def __init__(self, source: Source, spool: Path, recorded: Collection[str]) -> None:
         def likely(path: str) -> bool:
-            if path in recorded or path.endswith("numpy/version.py"):
+            if path in recorded or path.endswith(("numpy/version.py", "numpy/_version.py")):
                 return True
             return bool(_LIKELY.fullmatch(path)) and not _DATA.fullmatch(path)
 

@@ -166,9 +166,14 @@ class Python:
         return f"numpy {version or '?'} for Python {python}"
 
     def version_at(self, folder: str) -> Version | None:
-        """Return the version of the numpy in a folder, by its own version.py."""
-        text = self.files.read_text(f"{folder}/version.py") or ""
-        match = re.search(r'^\s*(?:version|full_version)\s*=\s*"([^"]+)"', text, re.MULTILINE)
+        """Return the version of the numpy in a folder, by its own version.py; before numpy 1.26
+        that asks _version.py, which has it in a JSON text.
+        """
+        names = ("version.py", "_version.py")
+        text = "\n".join(self.files.read_text(f"{folder}/{name}") or "" for name in names)
+        match = re.search(
+            r'^\s*(?:(?:version|full_version)\s*=|"version":)\s*"([^"]+)"', text, re.MULTILINE
+        )
         try:
             return Version(match[1]) if match else None
         except InvalidVersion:

@@ -75,6 +75,8 @@ def test_two_platforms_make_an_index(images: Path, name: str, tmp_path: Path) ->
     [
         (["extract"], "which the Engine cannot hold: write it to a folder"),
         (["extract", "--output", "o", "--record", "r"], "--record is of one image"),
+        (["extract", "--output", "o", "--lock", "l"], "--lock is of one image"),
+        (["extract", "--output", "o", "--push", "h.test/x:1"], "repeat it with --multi-platform"),
         (["plan"], "plan takes one --platform"),
     ],
 )

@@ -20,7 +20,7 @@ from assembler.verify.serving.models import write_repository
 from assembler.verify.serving.server import serve
 from assembler.view import View
 from tests.conftest import assembler, run
-from tests.releases import real
+from tests.releases import python38, real
 from tests.standin.build import Standin
 from tests.unit.building import MemorySource, reg, tar
 
@@ -56,32 +56,27 @@ def image(
 
 def test_it_serves(release: str, image: tuple[str, int], tmp_path: Path) -> None:
     tag, size = image
-    if release in real.WITHOUT_PYTHON:
-        # Its stub wants a Python that is nowhere to be had: the server alone is asked.
-        write_repository(tmp_path)
-        with serve(tag, tmp_path, ["--model-control-mode=explicit"]) as server:
-            wanted = ("health", "server-metadata", "trace-settings", "log-settings")
-            for check in (each for each in CHECKS if each.name in wanted):
-                check.make(server.client)
-            assert server.client.get("")["version"] == version(release)
-            assert "nv_cpu_utilization" in server.client.metrics()
-            assert server.stop().exit_code == 0
-    else:
+    write_repository(tmp_path)
+    with serve(tag, tmp_path, ["--model-control-mode=explicit"]) as server:
+        wanted = ("health", "server-metadata", "trace-settings", "log-settings")
+        for check in (each for each in CHECKS if each.name in wanted):
+            check.make(server.client)
+        # Of the binary itself; for some wheels it is not the release's.
+        version = real.VERSIONS.get(release, releases.table()[release].triton)
+        assert server.client.get("")["version"] == version
+        assert "nv_cpu_utilization" in server.client.metrics()
+        assert server.stop().exit_code == 0
+    asked = "the server alone: its stub wants a Python that is not to be had"
+    if release not in real.ONLY_PYTHON_38 or python38.prefix():
         done = run("verify", tag, "--json")
         report = json.loads(done.stdout)
         failed = [each for each in report["checks"] if each["status"] == "failed"]
         assert not failed and done.returncode == 0, done.stderr
-        server_ = next(each for each in report["checks"] if each["name"] == "server")
-        assert version(release) in server_["text"]
+        asked = f"{sum(each['status'] == 'ok' for each in report['checks'])} checks passed"
     known = releases.table()[release].size * 1_000_000
     if release not in real.WITHOUT_ONNX:
         assert abs(size - known) < known / 10, "the size that `assembler releases` names"
-    print(f"{release}: {size / 1e6:.1f} MB above the base")
-
-
-def version(release: str) -> str:
-    """Return the server's own version, which for some wheels is not the release's."""
-    return real.VERSIONS.get(release, releases.table()[release].triton)
+    print(f"{release}: {asked}; {size / 1e6:.1f} MB above the base")
 
 
 def test_the_numpy_guard_fits(release: str, work: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from assembler import releases
 from assembler.elf import read
 from assembler.layers import Content
+from tests.releases import python38
 from tests.releases.parts import AMD64, Machine
 from tests.standin import server, tars
 from tests.standin.blobs import Blobs, Layer
@@ -35,9 +36,9 @@ WHEELS = {
 # a later one for 22.12, and 2.28.0 is 22.11's.
 VERSIONS = {"22.12": "2.28.0"}
 # Their wheels have a stub for Python 3.8 alone, and its library without the standard library.
-WITHOUT_PYTHON = ("22.12", "23.04")
+ONLY_PYTHON_38 = ("22.12", "23.04")
 # The server takes no backend written in Python yet, so nothing can stand for ONNX Runtime's.
-WITHOUT_ONNX = (*WITHOUT_PYTHON, "23.07")
+WITHOUT_ONNX = (*ONLY_PYTHON_38, "23.07")
 
 _NOT_DEBIAN = {
     "20.04": ("libre2", "libssl", "libcrypto", "libpython3"),
@@ -88,7 +89,7 @@ def build(work: Path, base: Standin, release: str, where: Path) -> Path:
     scratch = Path(tempfile.mkdtemp(dir=work))
     try:
         files = unpack(wheel(work, release), scratch, release)
-        layer = blobs.layer(lambda tar: _fill(tar, files, wheels, release))
+        layer = blobs.layer(lambda tar: _fill(tar, base, files, wheels, release))
     finally:
         shutil.rmtree(scratch)
     history = [(row["made_by"], True) for row in chosen] + [("COPY build/install", True)]
@@ -113,13 +114,15 @@ def environment(release: str) -> dict[str, str]:
     return found
 
 
-def _fill(tar: tarfile.TarFile, files: Files, wheels: Wheels, release: str) -> None:
+def _fill(tar: tarfile.TarFile, base: Standin, files: Files, wheels: Wheels, release: str) -> None:
     writer = server.Writer(tar)
     server.put_server(writer, files.root, releases.table()[release].triton)
     server.put_python(writer, files.root, files.stub)
     if release not in WITHOUT_ONNX:
         server.put_onnxruntime(writer, wheels)
     put_libraries(tar, files.root / "lib", AMD64)
+    if release in ONLY_PYTHON_38 and python38.prefix():
+        python38.fill(tar, base)
 
 
 def put_libraries(tar: tarfile.TarFile, libraries: Path, machine: Machine) -> None:

@@ -53,12 +53,13 @@ def test_the_base_of_a_release(release: str, base: str) -> None:
     assert releases.default_base(release, {}) == f"ubuntu:{base}"
 
 
-def test_the_image_knows_its_base_better() -> None:
+def test_the_image_names_its_base_where_the_table_does_not() -> None:
     labels = {
         "org.opencontainers.image.ref.name": "ubuntu",
         "org.opencontainers.image.version": "26.04",
     }
     assert releases.default_base("27.01", labels) == "ubuntu:26.04"
+    assert releases.default_base("24.05", labels) == "ubuntu:22.04"
     assert releases.default_base("27.01", labels | {"org.opencontainers.image.version": "2.9"}) == (
         "ubuntu:24.04"
     )

@@ -1,5 +1,7 @@
 """Python model: lets the model `echo` answer (business logic scripting)."""
 
+from __future__ import annotations  # for Python 3.8
+
 from typing import Any
 
 import triton_python_backend_utils as pb_utils

@@ -1,5 +1,7 @@
 """Python model: from a number N as many responses, N down to 1."""
 
+from __future__ import annotations  # for Python 3.8
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Python model: texts in upper case, numbers times two, and the sum of the numbers."""
 
+from __future__ import annotations  # for Python 3.8
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Python model: each input as it came, by way of numpy."""
 
+from __future__ import annotations  # for Python 3.8
+
 from typing import Any
 
 import numpy as np

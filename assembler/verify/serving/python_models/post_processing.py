@@ -1,5 +1,7 @@
 """Python model: the last step of the ensemble, from logits to the name of the best label."""
 
+from __future__ import annotations  # for Python 3.8
+
 import json
 from typing import Any
 

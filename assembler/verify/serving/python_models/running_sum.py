@@ -1,5 +1,7 @@
 """Python model: the sum of all numbers of a sequence so far."""
 
+from __future__ import annotations  # for Python 3.8
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Python model: the first step of the ensemble, from texts to token numbers."""
 
+from __future__ import annotations  # for Python 3.8
+
 import zlib
 from typing import Any
 
