@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from assembler import closure, dpkg, elf, patches, releases, stagecache, users, 
 from assembler.cache import Cache
 from assembler.errors import SelectionError
 from assembler.oci import LayerBlob
+from assembler.parallel import Threads
 from assembler.rootfs import Node, RootFS
 from assembler.selection import Selection, drop_rules, dropped
 from assembler.stages import Stage
@@ -188,7 +188,7 @@ def write_layers(
     compress: bool,
 ) -> list[LayerBlob]:
     """Return each stage's layer, in layer order: gzip in `folder`, or tars made when read."""
-    with ThreadPoolExecutor(2) as pool:
+    with Threads(2) as pool:
 
         def one(made: Made) -> LayerBlob:
             blob = stagecache.layer(made.nodes, mtime, folder, cache, compress=compress)

@@ -8,7 +8,6 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -36,6 +35,7 @@ from assembler.errors import AssemblerError, SourceError, UsageError
 from assembler.layercache import LayerCache
 from assembler.lock import Lock
 from assembler.options import Options
+from assembler.parallel import Threads
 from assembler.progress import Progress
 from assembler.reading import Reader
 from assembler.reference import ImageName, Reference
@@ -214,7 +214,7 @@ def _read(
     wanted = inputs.indexable if record else recipe.stages
     likely = selection.likely(wanted, recipe.keep, all_kept=record)
     progress.say(f"reading base {inputs.base.reference}")
-    with ThreadPoolExecutor(1, "base") as pool:
+    with Threads(1, "base") as pool:
         reading = pool.submit(read_base)
         try:
             with progress.reading(inputs.full.reference, sum(inputs.full.sizes)) as access.on_bytes:

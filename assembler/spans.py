@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -12,6 +11,7 @@ from isal import isal_zlib
 
 from assembler.errors import VerificationError
 from assembler.layers import Content, Spool
+from assembler.parallel import Threads
 from assembler.seekindex import SeekIndex, Span
 from assembler.seekpoints import Resumed
 from assembler.streams import CHUNK, Readable
@@ -62,7 +62,7 @@ def fetch(
         return {(number, name): content for name, content in found.items()}
 
     found: dict[tuple[int, str], Content] = {}
-    with ThreadPoolExecutor(WORKERS, "span") as pool:
+    with Threads(WORKERS, "span") as pool:
         for each in pool.map(one, work):
             found |= each
     return found
