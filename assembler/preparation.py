@@ -201,9 +201,15 @@ def _read(
     access, record = options.access, options.make_index
 
     def read_base() -> tuple[BlobSource, View]:
-        blobs = BlobSource(inputs.base, scratch / "base", inputs.cache)
-        folder = _folder(scratch / "base-files")
-        return blobs, View(blobs, _base_likely, Reader(blobs, folder, known))
+        base, place = inputs.base, scratch / "base"
+        here = [inputs.cache.blob(each, place / "sha256") for each in base.digests if each]
+        if hasattr(base, "keep_in") and not all(here):
+            # Its layers are wanted whole as well: they are kept while they pass.
+            base.keep_in = place
+        else:
+            base = BlobSource(base, place, inputs.cache)
+        view = View(base, _base_likely, Reader(base, _folder(scratch / "base-files"), known))
+        return BlobSource(inputs.base, place, inputs.cache), view
 
     wanted = inputs.indexable if record else recipe.stages
     likely = selection.likely(wanted, recipe.keep, all_kept=record)

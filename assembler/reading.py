@@ -66,8 +66,21 @@ class Reader:
         rest = sorted(set(range(len(sizes))) - found.keys(), key=lambda each: -sizes[each])
         return found | self._read(rest, likely)
 
-    def contents(self, wanted: Mapping[int, Collection[str]]) -> dict[Key, Content]:
-        """Return the bytes of these files, by number of layer and name."""
+    def contents(
+        self, wanted: Mapping[int, Collection[str]], *, guessed: bool = False
+    ) -> dict[Key, Content]:
+        """Return the bytes of these files, by number of layer and name.
+
+        guessed: they are but likely to be wanted, and not worth a layer that the index spares.
+        """
+        if guessed and self._index is not None:
+            digests, layers = self._source.digests, self._index.layers
+            wanted = {
+                number: [n for n in names if n in layers[digest].files]
+                if (digest := digests[number] or "") in layers
+                else names
+                for number, names in wanted.items()
+            }
         found: dict[Key, Content] = {}
 
         def missing() -> dict[int, set[str]]:

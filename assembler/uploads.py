@@ -211,9 +211,10 @@ class Uploader:
         scopes: Scopes = (),
     ) -> bool:
         # A registry that does not let us look is asked to take it, and says then what it minds.
+        # distribution answers 500 where its disk was full when it noted a blob, till it comes anew.
         with endpoint.send(
             "HEAD", f"/v2/{name.repository}/blobs/{descriptor.digest}",
-            scopes or push(name.repository), what, accept=(200, 400, 403, 404, 405),
+            scopes or push(name.repository), what, accept=(200, 400, 403, 404, 405, 500),
         ) as response:  # fmt: skip
             length = response.headers.get("Content-Length")
             return response.status_code == 200 and length in (None, str(descriptor.size))

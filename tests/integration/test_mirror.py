@@ -315,7 +315,7 @@ def test_a_source_that_lacks_a_layer(origin: FakeRegistry, target: str) -> None:
 def test_a_registry_that_runs_out_of_space(origin: FakeRegistry, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1200k", "none", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1250k", "none", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no disk can be mounted here")
     try:
