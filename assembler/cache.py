@@ -10,6 +10,7 @@ used costs one warning.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -22,6 +23,8 @@ from typing import NamedTuple
 
 # Bytes that the folder may hold when a run has ended; what was used longest ago goes first.
 LIMIT = 8_000_000_000
+# Bytes that a run may write: less than this on the cache's disk, and the run goes on without.
+ROOM = 1_000_000_000
 _STALE = 86400.0  # seconds after which a temporary file belongs to no run any more
 _TEMPORARY = "tmp"
 
@@ -171,6 +174,8 @@ class Cache:
         folder = self._folder / _TEMPORARY
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(folder).free < ROOM:
+                raise OSError(errno.ENOSPC, f"its disk has less than {ROOM // 10**6} MB left")
             with tempfile.TemporaryFile(dir=folder):
                 return folder
         except OSError as error:

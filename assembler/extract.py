@@ -94,7 +94,8 @@ def extract(options: Options, progress: Progress) -> Result:
     # An Engine has no place for documents beside an image, and making them costs time.
     beside = options.compress or options.record is not None
     if beside:
-        threading.Thread(target=sbom.load, daemon=True).start()
+        with interrupts.held():  # which the thread inherits: signals are the main thread's
+            threading.Thread(target=sbom.load, daemon=True).start()
     with opened(options, progress) as inputs:
         finished = _known(inputs, destination, progress) or _made(inputs, progress)
         for repository in options.cache_to:

@@ -85,7 +85,7 @@ def test_each_file_has_an_origin_that_is_an_image_a_wheel_or_the_assembler(made:
     assert server["stage"] == "server" and "tritonserver" in server["reason"]
     assert (origin["kind"], origin["image"]) == ("layer", manifest)
     assert (made.full / "blobs" / origin["digest"].replace(":", "/")).is_file()
-    numpy = record["files"]["/usr/lib/python3.10/site-packages/numpy/__init__.py"]
+    numpy = record["files"]["/usr/local/lib/python3.10/dist-packages/numpy/__init__.py"]
     assert record["origins"][numpy["origin"]]["kind"] == "wheel"
     assert record["files"]["/etc/pip.conf"]["origin"] == "assembler"
 
