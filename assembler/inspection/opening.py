@@ -35,8 +35,9 @@ def opened(text: str, platform: Platform, access: Access) -> Iterator[tuple[Refe
             yield reference, stack.enter_context(access.open(reference, platform))
             return
         path = Path(text)
-        if path.suffix == ".tar" or (path / "oci-layout").is_file():
-            kind = "docker-archive" if path.is_file() else "oci"
+        named = text.startswith(("/", "./", "../")) or path.suffix == ".tar"
+        if named or (path / "oci-layout").is_file():
+            kind = "oci" if path.is_dir() else "docker-archive"
             reference = Reference(kind, path=text)
             yield reference, stack.enter_context(access.open(reference, platform))
             return
