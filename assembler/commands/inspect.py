@@ -46,6 +46,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     import json
     import tempfile
 
+    from assembler import recorded
     from assembler.cache import Cache
     from assembler.destinations.files import check_output, made_beside
     from assembler.inspection import opening, text
@@ -61,7 +62,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     ):
         with progress.reading(source.reference, sum(source.sizes)) as access.on_bytes:
             view = opening.read(source, Path(folder))
-        record, where = opening.find_record(words.record, reference, view, cache)
+        record, where = recorded.find(words.record, reference, source, access, cache, derived=True)
         if words.provenance:
             return _provenance(words, access, source, record, cache, Path(folder))
         image = Inspected(str(reference), view, record, where)

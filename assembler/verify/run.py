@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assembler import interrupts, oci
+from assembler import interrupts, oci, recorded
+from assembler.cache import Cache
 from assembler.engine import EngineError, answers, connect, engine_errors
 from assembler.errors import UsageError
 from assembler.sources import Source
 from assembler.sources.opening import Access
-from assembler.verify import against, models, started, static, static_record, subject
+from assembler.verify import against, models, started, static, subject
 from assembler.verify.checks import Report, Result
 from assembler.verify.container import Limits, sweep
 from assembler.verify.requests import Request
@@ -61,7 +62,8 @@ def verify(plan: Plan, on_result: Callable[[Result], object] = lambda _: None) -
         opened = stack.enter_context(plan.access.open(reference, plan.platform))
         # A name that nobody knows is told before minutes of checks.
         full = _opened(plan, plan.against, stack) if plan.against else None
-        record = static_record.find(plan.record, opened, reference, plan.cache)
+        cache = Cache(plan.cache, lambda _: None)
+        record, _ = recorded.find(plan.record, reference, opened, plan.access, cache, derived=False)
         source = subject.on_disk(opened, scratch, starts=here)
         files = static.check(source, record, scratch, report)
         report.image_id = getattr(source, "id", "") or oci.sha256(source.config)
