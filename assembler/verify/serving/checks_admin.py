@@ -86,7 +86,7 @@ def _asked(client: Client) -> tuple[str, int]:
     right is another check's.
     """
     if "add_fp32" in client.models:
-        zeros = {"X": np.zeros((2, 3), np.float32), "K": np.zeros((2, 2), np.int64)}
+        zeros: Arrays = {"X": np.zeros((2, 3), np.float32), "K": np.zeros((2, 2), np.int64)}
         client.infer_json("add_fp32", zeros)
         return "add_fp32", 2  # a batch of two
     text: Arrays = {"TEXT": checks_infer.text_array("x"), "VALUES": np.zeros(1, np.float32)}
