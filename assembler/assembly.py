@@ -100,10 +100,20 @@ def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> dict[str, wheel
             pin = recipe.pins.get(stage.wheel)
             version = pin.version if pin else recipe.numpy or releases.default_numpy(target.version)
             releases.check_numpy(version, recipe.release)
-            wheel = wheels.fetch(
-                stage.wheel, version, target, recipe.cache, scratch, offline=recipe.offline, pin=pin
-            )
-            for node in wheels.unpack(rootfs, wheel, target, stage.name):
+
+            def fetch(name: str = stage.wheel) -> Path:
+                return wheels.fetch(
+                    name, version, target, recipe.cache, scratch, offline=recipe.offline, pin=pin
+                )
+
+            wheel = fetch()
+            try:
+                nodes = wheels.unpack(rootfs, wheel, target, stage.name)
+            except wheels.DamagedWheel:
+                recipe.cache.remove(f"wheels/{wheel.name}")
+                wheel = fetch()
+                nodes = wheels.unpack(rootfs, wheel, target, stage.name)
+            for node in nodes:
                 if dropped(node.path, drops) is None:
                     rootfs.put(node)
             pins[stage.wheel] = wheels.Pin.of(version, wheel)

@@ -20,7 +20,10 @@ def find(given: str | None, source: Source, cache: Cache) -> SeekIndex | None:
         return None  # A file or an Engine: nothing is fetched.
     if given is None:
         data = cache.get(_name(source))
-        return seekindex.load(data, "the cached index") if data else None
+        try:
+            return seekindex.load(data, "the cached index") if data else None
+        except SourceError:
+            return None  # Of an older form.
     try:
         index = seekindex.load(Path(given).read_bytes(), given)
     except OSError as error:
