@@ -91,21 +91,9 @@ def _version(pins: Mapping[str, wheels.Pin]) -> str:
 def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> dict[str, wheels.Pin]:
     """Put in wheels, text files and users; return the wheels, by name."""
     pins: dict[str, wheels.Pin] = {}
-    drops = drop_rules(recipe.stages, recipe.keep)
     for stage in recipe.stages:
         if stage.wheel:
-            libc = _libc(rootfs)
-            target = wheels.find_target(rootfs, libc)
-            pin = recipe.pins.get(stage.wheel)
-            version = pin.version if pin else recipe.numpy or releases.default_numpy(target.version)
-            releases.check_numpy(version, recipe.release)
-            wheel = wheels.fetch(
-                stage.wheel, version, target, recipe.cache, scratch, offline=recipe.offline, pin=pin
-            )
-            for node in wheels.unpack(rootfs, wheel, target, stage.name):
-                if dropped(node.path, drops) is None:
-                    rootfs.put(node)
-            pins[stage.wheel] = wheels.Pin.of(version, wheel)
+            pins[stage.wheel] = _wheel(rootfs, recipe, stage, scratch)
         for file in stage.file:
             text = file.text.lstrip("\n").replace("${numpy}", _version(pins))
             reason = f"{stage.name}: written here"
@@ -113,6 +101,33 @@ def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> dict[str, wheel
         for user in stage.user:
             users.add(rootfs, user, stage.name)
     return pins
+
+
+def _wheel(rootfs: RootFS, recipe: Recipe, stage: Stage, scratch: Path) -> wheels.Pin:
+    """Put in the wheel of `stage` and return which it is."""
+    target = wheels.find_target(rootfs, _libc(rootfs))
+    pin = recipe.pins.get(stage.wheel)
+    version = pin.version if pin else recipe.numpy or releases.default_numpy(target.version)
+    releases.check_numpy(version, recipe.release)
+
+    def fetch() -> Path:
+        return wheels.fetch(
+            stage.wheel, version, target, recipe.cache, scratch, offline=recipe.offline, pin=pin
+        )
+
+    wheel = fetch()
+    try:
+        nodes = wheels.unpack(rootfs, wheel, target, stage.name)
+    except wheels.DamagedWheel:
+        # The cache's may be; another comes in its place.
+        recipe.cache.remove(f"wheels/{wheel.name}")
+        wheel = fetch()
+        nodes = wheels.unpack(rootfs, wheel, target, stage.name)
+    drops = drop_rules(recipe.stages, recipe.keep)
+    for node in nodes:
+        if dropped(node.path, drops) is None:
+            rootfs.put(node)
+    return wheels.Pin.of(version, wheel)
 
 
 def _libc(rootfs: RootFS) -> elf.Elf:

@@ -78,6 +78,7 @@ class Cache:
         if found is None or _digest(found) == name:
             return found
         found.unlink()
+        self.remove(f"blobs/sha256/{name}")
         return None
 
     def link(self, file: Path, target: Path) -> Path | None:
@@ -88,10 +89,7 @@ class Cache:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             target.unlink(missing_ok=True)
-            try:
-                target.hardlink_to(file)
-            except OSError:
-                shutil.copyfile(file, target)
+            _link(file, target)
         except OSError:
             target.unlink(missing_ok=True)
             return None
@@ -116,17 +114,20 @@ class Cache:
                 (self._folder / name).unlink()
 
     def add(self, name: str, file: Path) -> None:
-        """Keep the finished file `file`, which lies in this cache's scratch folder, as `name`."""
-        if self._folder is None or (self._folder / name).exists():
-            return
+        """Keep the finished file `file` as `name`: a link to it, where the disk allows that.
+
+        What has the name gives way, since it may be damaged.
+        """
         with self._writing(name) as temporary:
             if temporary is not None:
                 temporary.unlink()
-                temporary.hardlink_to(file)
+                _link(file, temporary)
 
     def add_blob(self, digest: str, file: Path) -> None:
         """Keep a blob, whose bytes were verified."""
-        self.add(f"blobs/{digest.replace(':', '/')}", file)
+        name = f"blobs/{digest.replace(':', '/')}"
+        if not self.find(name):
+            self.add(name, file)
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[Path | None]:
@@ -201,8 +202,9 @@ class Cache:
         now, gone = time.time(), []
         if self._folder is not None:
             for left in (self._folder / _TEMPORARY).glob("*"):
-                if now - left.lstat().st_mtime > _STALE:
-                    shutil.rmtree(left, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    if now - left.lstat().st_mtime > _STALE:
+                        shutil.rmtree(left, ignore_errors=True)
         files = [each for each in self.files() if not self._temporary(each.path)]
         total = sum(each.size for each in files)
         for each in files:
@@ -222,6 +224,13 @@ class Cache:
             fresh = time.time() - path.lstat().st_mtime < _STALE
             return inside.parts[0] == _TEMPORARY or (path.name.startswith(".") and fresh)
         return True
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(file)
+    except OSError:  # Another disk, or one without hard links.
+        shutil.copyfile(file, target)
 
 
 def _digest(path: Path) -> str:

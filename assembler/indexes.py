@@ -24,7 +24,10 @@ def of(source: Source, cache: Cache) -> SeekIndex | None:
     if not hasattr(source, "open_span"):
         return None  # A file or an Engine: nothing is fetched.
     data = cache.get(_name(source))
-    return seekindex.load(data, "the cached index") if data else None
+    try:
+        return seekindex.load(data, "the cached index") if data else None
+    except SourceError:
+        return None  # Of an older form.
 
 
 def read(given: str, source: Source, client: RegistryClient) -> SeekIndex:

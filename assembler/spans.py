@@ -84,13 +84,21 @@ class _Tar:
     """The tar from a point on."""
 
     def __init__(self, raw: BinaryIO, span: Span) -> None:
-        self._raw, self._inflate = raw, Resumed(span.point)
+        self._raw = raw
+        self._inflate: Any = Resumed(span.point)
         self._at, self._block = span.point.plain, b""
+        self._trailer = 8  # bytes of it that follow deflate's stream (RFC 1952)
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes, none at the end. Stale for what does not inflate."""
         while not self._block:
-            data = self._raw.read(_PIECE)
+            if self._inflate.eof:
+                data = self._inflate.unused_data or self._raw.read(_PIECE)
+                data, self._trailer = data[self._trailer :], max(0, self._trailer - len(data))
+                if data:
+                    self._inflate = isal_zlib.decompressobj(31)
+            else:
+                data = self._raw.read(_PIECE)
             if not data:
                 return b""
             try:

@@ -38,6 +38,10 @@ from assembler.rootfs import Node, RootFS
 _SECONDS = 600
 
 
+class DamagedWheel(SelectionError):
+    """A wheel is not what its RECORD says."""
+
+
 @dataclass(frozen=True)
 class Pin:
     """One wheel and no other: the version, the file's name, and its sha256 in hex."""
@@ -244,7 +248,7 @@ def _hash(sha256: str) -> Hash:
 
 
 def unpack(rootfs: RootFS, wheel: Path, target: Target, stage: str) -> list[Node]:
-    """Return the nodes that `wheel` makes; SelectionError where it is damaged."""
+    """Return the nodes that `wheel` makes; DamagedWheel where it makes none."""
     destination = _Destination(rootfs, target, stage, wheel.name)
     try:
         with WheelFile.open(wheel) as source, warnings.catch_warnings():
@@ -255,7 +259,7 @@ def unpack(rootfs: RootFS, wheel: Path, target: Target, stage: str) -> list[Node
             install(source, destination, {"INSTALLER": b"assembler\n"})
             _compare(destination.nodes, source.read_dist_info("RECORD"), target.folder)
     except Exception as error:  # the zip, its RECORD or its metadata: one answer to all
-        raise SelectionError(f"{wheel} is damaged ({error}); delete it and run again") from None
+        raise DamagedWheel(f"{wheel} is damaged ({error}); delete it and run again") from None
     return destination.nodes
 
 
