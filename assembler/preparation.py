@@ -149,7 +149,10 @@ def prepare(inputs: Inputs, progress: Progress) -> Prepared:
     if options.index is not None:
         index = indexes.read(options.index, full, options.access.client)
     try:
-        return _prepare(inputs, progress, index)
+        ready = _prepare(inputs, progress, index)
+        if options.index is not None and index is not None:
+            indexes.keep(index, full, inputs.cache)  # It proved right, and serves again.
+        return ready
     except (Stale, NoRanges) as error:
         progress.warn(f"the index is not used: {error}; the layers are read instead")
         if isinstance(error, Stale):

@@ -14,6 +14,7 @@ from typing import cast
 from assembler import seekindex, spans
 from assembler.layercache import LayerCache
 from assembler.layers import Content, Layer, Spool, Wanted, read_layer
+from assembler.parallel import Threads
 from assembler.seekindex import IndexedLayer, SeekIndex
 from assembler.sources import Source
 from assembler.streams import LayerStream
@@ -21,6 +22,7 @@ from assembler.streams import LayerStream
 # A regular file's bytes: the number of a layer, and the name of a member.
 Key = tuple[int, str]
 _READ = "read"
+_HASHING = 2  # threads that check what the cache gives
 
 
 class Reader:
@@ -91,9 +93,13 @@ class Reader:
             return {number: names for number, names in left.items() if names}
 
         if self._known is not None:
-            for number, names in missing().items():
-                there = self._known.contents(self._source.diff_ids[number], names)
-                found |= {(number, name): content for name, content in there.items()}
+            asked = missing()
+            ids = [self._source.diff_ids[number] for number in asked]
+            with Threads(_HASHING) as pool:
+                for number, there in zip(
+                    asked, pool.map(self._known.contents, ids, asked.values()), strict=True
+                ):
+                    found |= {(number, name): content for name, content in there.items()}
         if self._index is not None:
             found |= self._by_spans(self._index, missing())
         if left := missing():
