@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from assembler import dpkg, elf, patches, releases, stagecache, users, wheels
@@ -100,12 +101,10 @@ def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> dict[str, wheel
             pin = recipe.pins.get(stage.wheel)
             version = pin.version if pin else recipe.numpy or releases.default_numpy(target.version)
             releases.check_numpy(version, recipe.release)
-
-            def fetch(name: str = stage.wheel) -> Path:
-                return wheels.fetch(
-                    name, version, target, recipe.cache, scratch, offline=recipe.offline, pin=pin
-                )
-
+            fetch = partial(
+                wheels.fetch, stage.wheel, version, target, recipe.cache, scratch,
+                offline=recipe.offline, pin=pin,
+            )  # fmt: skip
             wheel = fetch()
             try:
                 nodes = wheels.unpack(rootfs, wheel, target, stage.name)
