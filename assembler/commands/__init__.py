@@ -5,5 +5,5 @@ exit status; what is heavy is imported in `run`. Add a module to COMMANDS, and i
 """
 
 COMMANDS = (
-    "extract", "plan", "inspect", "lock", "mirror", "index", "cache",
+    "extract", "plan", "inspect", "lock", "mirror", "bundle", "index", "cache",
 )  # fmt: skip

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assembler.cache import Cache
-from assembler.errors import SourceError
 from assembler.oci import Platform
 from assembler.reference import Reference
 from assembler.sources import Source
@@ -22,7 +21,8 @@ class Access:
     """How a run reaches images: mirrors, plain-HTTP registries, whether it may use the network.
 
     bytes_read: of layers and documents, from wherever. on_bytes: told of each piece as it comes,
-    by several threads; may be set at any time. cache: remembers manifests and configs.
+    by several threads; may be set at any time. cache: remembers manifests and configs. given:
+    images that are at hand, by reference.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Access:
         self._insecure, self._ca, self._warn = tuple(insecure), ca, warn
         self._client: RegistryClient | None = None
         self.cache = Cache(None, warn)
+        self.given: dict[str, Source] = {}
         self._lock = threading.Lock()
         self._local_bytes = 0
 
@@ -90,11 +91,8 @@ class Access:
             source.close()
 
     def _open(self, reference: Reference, platform: Platform) -> Source:
-        if reference.is_remote and self.offline:
-            raise SourceError(
-                f"{reference} is in a registry and --offline forbids to ask it: name a local "
-                "source, like docker-daemon:NAME, docker-archive:FILE or oci:DIR"
-            )
+        if (given := self.given.get(str(reference))) is not None:
+            return given
         if reference.transport == "docker":
             from assembler.manifestcache import ManifestCache
             from assembler.sources.registry import RegistrySource
