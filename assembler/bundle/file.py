@@ -49,11 +49,15 @@ def pieces(
     members: Mapping[str, Path], images: list[dict[str, Any]], part: int = 0
 ) -> tuple[int, Iterator[bytes]]:
     """Return a bundle's size and its bytes. members: files by name, in the order to write them."""
-    listed = [[name, path.stat().st_size, _digest(path)] for name, path in members.items()]
+    listed = [(name, path.stat().st_size, _digest(path)) for name, path in members.items()]
     index = oci.canonical({"images": images, "members": listed})
     sizes = [len(_head(index, 0, 0)), len(index), *(size for _, size, _ in listed)]
     total = sum(_BLOCK + size + -size % _BLOCK for size in sizes) + 2 * _BLOCK
-    files = {_HEAD: _head(index, total, part), _INDEX: index, **members}
+    files: dict[str, contents.Content] = {
+        _HEAD: _head(index, total, part),
+        _INDEX: index,
+        **members,
+    }
     return total, contents.tar(files)
 
 

@@ -179,4 +179,3 @@ def _blobs(members: Members, base: BlobSource) -> list[list[Any]]:
 def shown(image: Mapping[str, Any]) -> str:
     """Return an image of an index for a message."""
     return f"{image['release']} {', '.join(image['backends'])} ({image['platform']})"
-

@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -136,7 +137,7 @@ class BundledSource:
         ):  # fmt: skip
             raise BundleError(f"{self._file.where}: {self.reference} does not fit its manifest")
 
-    def read(self, indices: Collection[int], visit: Callable[[LayerStream], T]) -> dict[int, T]:
+    def read(self, indices: Collection[int], visit: Callable[[LayerStream], T]) -> dict[int, T]:  # noqa: ARG002
         """Raise BundleError: what is needed of the layers is known to the reader."""
         raise BundleError(
             f"{self._file.where} has not all that is needed of {self.reference}: it was made for "
@@ -173,13 +174,15 @@ class _BundledReader(Reader):
         self._file, self._layers, self._folder = file, layers, folder
         self._places: dict[int, dict[str, Any]] = {}
         self._packs: dict[str, Path] = {}
+        self._found: dict[Key, Content] = {}
+        self._taken: Counter[tuple[str, int]] = Counter()
 
     @property
     def all_read(self) -> bool:
         """Whether all that is likely wanted is here: what is not, is not wanted."""
         return True
 
-    def layers(self, likely: Wanted) -> dict[int, Layer]:
+    def layers(self, _likely: Wanted) -> dict[int, Layer]:
         """Return every layer, as it was listed when the bundle was made."""
         found = {}
         for number, (listed, _) in enumerate(self._layers):
@@ -198,8 +201,11 @@ class _BundledReader(Reader):
             if number not in self._places:
                 self._places[number] = self._json(self._layers[number][1])
             for name in names:
-                if place := self._places[number].get(name):
-                    found[number, name] = self._content(*place)
+                key = (number, name)
+                if key not in self._found and (place := self._places[number].get(name)):
+                    self._found[key] = self._content(*place)
+                if key in self._found:
+                    found[key] = self._found[key]
         return found
 
     def _content(self, pack: str, offset: int, size: int, sha256: str) -> Content:
@@ -207,7 +213,16 @@ class _BundledReader(Reader):
             path = self._packs[pack] = self._folder / f"pack-{pack}"
             with self._file.open(pack, inflate=True) as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target, CHUNK)
-        content = Content(self._packs[pack], offset, size, sha256)
+        # Files that are merely equal share their bytes here, but are not one file: a layer has
+        # those as hardlinks.
+        before = self._taken[pack, offset]
+        self._taken[pack, offset] += 1
+        path = self._packs[pack]
+        if before:
+            path = path.with_name(f"{path.name}-{before}")
+            if not path.exists():
+                path.hardlink_to(self._packs[pack])
+        content = Content(path, offset, size, sha256)
         with content.open() as file:
             if hashlib.sha256(file.read(size)).hexdigest() != sha256:
                 raise BundleError(f"{self._file.where} says of a file what it is not: {sha256}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from assembler import interrupts
 from assembler.bundle import file, making, parts
+from assembler.cache import Cache
 from assembler.errors import UsageError
 from assembler.extract import finish
 from assembler.options import Options
@@ -30,10 +31,8 @@ def write(
         raise UsageError("--split: parts are of 1MB or more")
     # What was read is kept in a cache; where the user wants none, in one that ends with the run.
     with interrupts.held():
-        home = runs[0].cache if runs[0].cache and runs[0].cache.is_dir() else None
-        made = tempfile.TemporaryDirectory(
-            prefix=".bundle-", dir=home, ignore_cleanup_errors=True
-        )
+        home = Cache(runs[0].cache, progress.warn).scratch()
+        made = tempfile.TemporaryDirectory(prefix="bundle-", dir=home, ignore_cleanup_errors=True)
     with made as folder:
         scratch = Path(folder)
         (scratch / "members").mkdir()
@@ -54,9 +53,7 @@ def _one(
     options: Options, scratch: Path, members: making.Members, progress: Progress
 ) -> dict[str, Any]:
     # As for a file: compressed layers, so that the record is of what most will make of it.
-    options = replace(
-        options, cache=options.cache or scratch / "cache", output=scratch / "image"
-    )
+    options = replace(options, cache=options.cache or scratch / "cache", output=scratch / "image")
     with opened(options, progress) as inputs:
         ready = prepare(inputs, progress)
         made = finish(ready, progress)

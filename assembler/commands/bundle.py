@@ -79,9 +79,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
-def _say(
-    file: object, names: list[str], words: argparse.Namespace, progress: Progress
-) -> None:
+def _say(file: object, names: list[str], words: argparse.Namespace, progress: Progress) -> None:
     from assembler.bundle.file import BundleFile
     from assembler.bundle.making import shown
     from assembler.progress import size
