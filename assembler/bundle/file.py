@@ -1,7 +1,7 @@
 """The form of a bundle: a tar of a head, an index, and members whose sha256 the index has.
 
-    assembler-bundle    text of three lines: format, sha256 and size of the index, size of it all
-                        and of each part it was split into (0: none)
+    assembler-bundle    text of four lines: format, sha256 and size of the index, size of it all
+                        and of each part it was split into (0: none), sha256 of these lines
     index.json          canonical JSON: members in order, images
     sha256/HEX …        members, named by their sha256
     tools/NAME.whl …    the assembler as wheels, and README.txt, where they were asked for
@@ -29,6 +29,7 @@ FORMAT = 1
 _HEAD, _INDEX = "assembler-bundle", "index.json"
 _TEXT = re.compile(
     rb"assembler bundle (\d+)\nindex ([0-9a-f]{64}) (\d{1,12})\nbytes (\d{1,15}) (\d{1,15})\n"
+    rb"head ([0-9a-f]{64})\n"
 )
 _NAME = re.compile(r"sha256/[0-9a-f]{64}|tools/[A-Za-z0-9_+!][A-Za-z0-9_.+!-]*\.whl|README\.txt")
 _BLOCK = tarfile.BLOCKSIZE
@@ -63,9 +64,14 @@ def pieces(
 
 def _head(index: bytes, total: int, part: int) -> bytes:
     digest = hashlib.sha256(index).hexdigest()
-    return (
+    text = (
         f"assembler bundle {FORMAT}\nindex {digest} {len(index)}\nbytes {total:015} {part:015}\n"
     ).encode()
+    return text + _seal(text)
+
+
+def _seal(text: bytes) -> bytes:
+    return f"head {hashlib.sha256(text).hexdigest()}\n".encode()
 
 
 def _header(name: str, size: int) -> bytes:
@@ -99,7 +105,11 @@ class BundleFile:
         try:
             self._open(files)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.close()
             raise BundleError(f"{self.where} has a malformed index: {error}") from None
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self, files: list[Path]) -> None:
         first, text = self.parts.read(0, _BLOCK), self.parts.read(_BLOCK, _BLOCK).rstrip(b"\0")
@@ -115,7 +125,8 @@ class BundleFile:
                 f"{FORMAT}: use the assembler that made it (bundle --tools carries it)"
             )
         match = _TEXT.fullmatch(text)
-        if not match or first != _header(_HEAD, len(text)):
+        head = text[: text.rfind(b"head ")]
+        if not match or text != head + _seal(head) or first != _header(_HEAD, len(text)):
             raise self._damaged(0)
         size, total, part = (int(match[n]) for n in (3, 4, 5))
         if part and len(files) < (count := -(-total // part)) and self.parts.size != total:
@@ -198,6 +209,12 @@ class BundleFile:
     def close(self) -> None:
         """Close its files."""
         self.parts.close()
+
+    def __enter__(self) -> BundleFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _Section(Readable):

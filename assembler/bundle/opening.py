@@ -39,7 +39,7 @@ class Opened:
 
     def __init__(self, file: BundleFile, image: Mapping[str, Any], folder: Path) -> None:
         """Write the small files into `folder`. Raises BundleError, VerificationError."""
-        self._file, self._image, self.folder = file, image, folder
+        self._file, self.folder = file, folder
         wheels = {f"wheels/{name}": member for name, member in image["wheels"].items()}
         for name, member in {**image["files"], **wheels}.items():
             if not _FILES.fullmatch(name.removeprefix("wheels/")) or ".." in name:
@@ -52,6 +52,8 @@ class Opened:
         path = folder / "assembler.lock"
         path.write_bytes(file.read(image["lock"]))
         self.lock = lock.read(path)
+        self._layers = [(str(listed), str(places)) for listed, places in image["source"]["layers"]]
+        self._sources = {key: BundledSource(file, image[key]) for key in ("source", "base")}
 
     def options(self, options: Options, locked: Lock | None) -> Options:
         """Return the options that make this image. LockError where `locked` does not fit."""
@@ -61,9 +63,8 @@ class Opened:
                 .replace("it was", "the lock has")
             )  # fmt: skip
         made = locking.chosen(self.lock, options, (), exact=True)
-        for key in ("source", "base"):
+        for key, source in self._sources.items():
             pinned = getattr(self.lock, key)
-            source = BundledSource(self._file, self._image[key])
             if (oci.sha256(source.config), source.digest or "") != (pinned.config, pinned.digest):
                 raise LockError(f"{self._file.where}: its lock does not fit its {key}")
             options.access.given[_address(pinned.address)] = source
@@ -71,7 +72,7 @@ class Opened:
 
     def reader(self, source: Source, folder: Path) -> Reader:
         """Return what knows the layers of the full image. folder: for contents."""
-        return _BundledReader(self._file, self._image["source"]["layers"], source, folder)
+        return _BundledReader(self._file, self._layers, source, folder)
 
 
 def _address(text: str) -> str:
@@ -86,19 +87,15 @@ def opened(path: Path, asked: Callable[[Mapping[str, Any]], bool]) -> Iterator[O
 
     Raises BundleError, UsageError.
     """
-    file = BundleFile([path])
     with interrupts.held():
         made = tempfile.TemporaryDirectory(prefix="assembler-bundle-", ignore_cleanup_errors=True)
-    with made as folder:
+    with made as folder, BundleFile([path]) as file:
+        file.verify()
         try:
-            file.verify()
-            try:
-                found = Opened(file, _choose(file, asked), Path(folder))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise BundleError(f"{file.where} has a malformed index: {error}") from None
-            yield found
-        finally:
-            file.close()
+            found = Opened(file, _choose(file, asked), Path(folder))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"{file.where} has a malformed index: {error}") from None
+        yield found
 
 
 def _choose(file: BundleFile, asked: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from assembler.destinations.files import check_output, made_beside
-from assembler.errors import AssemblerError, DestinationError, UsageError, listing
+from assembler.errors import AssemblerError, DestinationError, UsageError
 
 MOST = 999
 
@@ -114,9 +114,8 @@ def find(path: Path) -> list[Path]:
 
 def missing(path: Path, numbers: Iterable[int]) -> BundleError:
     """Return the error for parts that are not there."""
-    return BundleError(
-        listing("parts of the bundle are missing", [str(numbered(path, n)) for n in numbers])
-    )
+    names = ", ".join(str(numbered(path, number)) for number in sorted(numbers))
+    return BundleError(f"parts of the bundle are missing: {names}")
 
 
 def check_free(path: Path, *, split: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from assembler.commands import words as shared
 
 if TYPE_CHECKING:
+    from assembler.bundle.file import BundleFile
     from assembler.progress import Progress
 
 HELP = "put all that extract needs into one file, to carry over an air gap"
@@ -54,12 +55,9 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     if words.check:
         if words.release or words.output:
             raise UsageError("--check takes a bundle's files and nothing else")
-        file = BundleFile(words.check)
-        try:
+        with BundleFile(words.check) as file:
             file.verify()
-            _say(file, [str(path) for path in file.parts.paths], words, progress)
-        finally:
-            file.close()
+            _say(file, list(map(str, file.parts.paths)), words, progress)
         return 0
     if words.output is None:
         raise UsageError("say where to write the bundle (-o FILE), or what to check (--check FILE)")
@@ -71,20 +69,15 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         words.release = release
         runs.append(shared.options(words, progress.warn))
     files = write(runs, words.output, words.split, progress, tools=words.tools)
-    file = BundleFile([files[0]])
-    try:
+    with BundleFile([files[0]]) as file:
         _say(file, list(map(str, files)), words, progress)
-    finally:
-        file.close()
     return 0
 
 
-def _say(file: object, names: list[str], words: argparse.Namespace, progress: Progress) -> None:
-    from assembler.bundle.file import BundleFile
+def _say(file: BundleFile, names: list[str], words: argparse.Namespace, progress: Progress) -> None:
     from assembler.bundle.making import shown
     from assembler.progress import size
 
-    assert isinstance(file, BundleFile)
     if words.json:
         keys = ("release", "backends", "platform", "image")
         images = [{key: image[key] for key in keys} for image in file.images]
