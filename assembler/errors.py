@@ -26,6 +26,10 @@ class SourceError(AssemblerError):
     """An image could not be found or read."""
 
 
+class OfflineError(SourceError):
+    """Something is not at hand, and --offline forbids to fetch it; the message says what."""
+
+
 class VerificationError(SourceError):
     """Bytes that were read are not the bytes that their digest or size names."""
 

@@ -70,6 +70,12 @@ class LayerCache:
         data = self._cache.get(f"{_folder(diff_id)}/listing-{_FORM}")
         return from_document(json.loads(zstd.decompress(data))) if data else None
 
+    def knows(self, diff_id: str, digest: str | None) -> bool:
+        """Tell whether `listing` would return something, without reading it."""
+        if self._forget or (digest and self._cache.get(_pair(diff_id, digest)) is None):
+            return False
+        return bool(self._cache.find(f"{_folder(diff_id)}/listing-{_FORM}"))
+
     def keep(self, diff_id: str, digest: str, layer: Layer) -> None:
         """Remember a layer that was read and verified to its end, in a blob of this digest."""
         folder = _folder(diff_id)

@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,6 +22,7 @@ from assembler import (
     interrupts,
     locking,
     oci,
+    offline,
     patches,
     releases,
     selection,
@@ -101,7 +102,13 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
     reference = Reference.parse(options.source or releases.default_source(release))
     access = options.access
     cache = access.cache = Cache(options.cache, progress.warn)
-    with _scratch(cache) as scratch, access.open(reference, options.platform) as full:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(_scratch(cache))
+        if access.offline and not options.bundle:
+            wanted = stages.choose(known, backends, release, list(options.keep))
+            other = Reference.parse(options.base or releases.default_base(release))
+            offline.check_images(options, release, reference, other, wanted, scratch)
+        full = stack.enter_context(access.open(reference, options.platform))
         release = _release(full, release, options)
         recipe = assembly.Recipe(
             release,
@@ -128,6 +135,11 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
 def prepare(inputs: Inputs, progress: Progress) -> Prepared:
     """Read both images, select and close over what is wanted. Raises AssemblerError."""
     index = indexes.find(inputs.options.index, inputs.full, inputs.cache)
+    options, recipe = inputs.options, inputs.recipe
+    if recipe.offline and not options.bundle:
+        offline.check_layers(
+            options, recipe.release, inputs.full, inputs.base, recipe.stages, inputs.scratch
+        )
     try:
         return _prepare(inputs, progress, index)
     except (Stale, NoRanges) as error:

@@ -20,7 +20,7 @@ from assembler.connections import BROKEN, Connections, RegistryError
 from assembler.credentials import Credentials, DockerLogin, ignore
 from assembler.download import Ask, BlobReader
 from assembler.endpoint import Endpoint, read_at_most
-from assembler.errors import SourceError, VerificationError
+from assembler.errors import OfflineError, SourceError, VerificationError
 from assembler.manifests import ACCEPT, RemoteManifest, media_type
 from assembler.mirrors import Mirror, locations
 from assembler.reference import ImageName, is_loopback
@@ -55,7 +55,7 @@ class RegistryClient:
         sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._mirrors, self._insecure, self._offline = tuple(mirrors), insecure, offline
+        self._mirrors, self._insecure, self.offline = tuple(mirrors), insecure, offline
         self._find, self.warn = find or DockerLogin(warn).find, warn
         self._connections = connections or Connections()
         self._policy, self._sleep, self._clock = policy or Policy(), sleep, clock
@@ -77,8 +77,10 @@ class RegistryClient:
 
     def endpoint(self, registry: str, what: str) -> Endpoint:
         """Return the one endpoint for `registry`; SourceError when offline, naming `what`."""
-        if self._offline:
-            raise SourceError(f"{what} would have to be read from {registry}, but --offline is set")
+        if self.offline:
+            raise OfflineError(
+                f"{what} would have to be read from {registry}, but --offline is set"
+            )
         with self._lock:
             if registry not in self._endpoints:
                 self._endpoints[registry] = Endpoint(

@@ -52,8 +52,9 @@ def pieces(
     """Return a bundle's size and its bytes. members: files by name, in the order to write them."""
     listed = [(name, path.stat().st_size, _digest(path)) for name, path in members.items()]
     index = oci.canonical({"images": images, "members": listed})
-    sizes = [len(_head(index, 0, 0)), len(index), *(size for _, size, _ in listed)]
-    total = sum(_BLOCK + size + -size % _BLOCK for size in sizes) + 2 * _BLOCK
+    first = ((_HEAD, len(_head(index, 0, 0))), (_INDEX, len(index)))
+    sizes = [*first, *((name, size) for name, size, _ in listed)]
+    total = sum(_length(name, size) for name, size in sizes) + 2 * _BLOCK
     files: dict[str, contents.Content] = {
         _HEAD: _head(index, total, part),
         _INDEX: index,
@@ -78,6 +79,11 @@ def _header(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _length(name: str, size: int) -> int:
+    # A header is longer than a block where the name is long (PAX).
+    return len(_header(name, size)) + size + -size % _BLOCK
 
 
 def _digest(path: Path) -> str:
@@ -145,14 +151,14 @@ class BundleFile:
         document = json.loads(index)
         self.images: list[dict[str, Any]] = list(document["images"])
         self.members: dict[str, Stored] = {_INDEX: Stored(at + _BLOCK, size, match[2].decode())}
-        at += _BLOCK + size + -size % _BLOCK
+        at += _length(_INDEX, size)
         for name, size, sha256 in document["members"]:
             if not _NAME.fullmatch(name) or ".." in name:
                 raise BundleError(f"{self.where} has a member with the name {name!r}; refused")
             if size < 0 or not oci.is_digest(f"sha256:{sha256}"):
                 raise ValueError(name)
-            self.members[name] = Stored(at + _BLOCK, size, sha256)
-            at += _BLOCK + size + -size % _BLOCK
+            self.members[name] = Stored(at + len(_header(name, size)), size, sha256)
+            at += _length(name, size)
         if at + 2 * _BLOCK != total:
             raise ValueError("sizes")
 
@@ -161,9 +167,9 @@ class BundleFile:
         at = self._start
         for name, member in self.members.items():
             head = _header(name, member.size)
-            if self.parts.read(at, _BLOCK) != head:
-                raise self._damaged(at)
-            digest, left, at = hashlib.sha256(), member.size, at + _BLOCK
+            if self.parts.read(at, len(head)) != head:
+                raise self._damaged(at, at + len(head) - 1)
+            digest, left, at = hashlib.sha256(), member.size, at + len(head)
             first = at
             while left:
                 data = self.parts.read(at, min(CHUNK, left))
@@ -179,9 +185,7 @@ class BundleFile:
             raise self._damaged(at)
 
     def _damaged(self, first: int, last: int | None = None) -> BundleError:
-        there = [path for path in self.parts.paths
-                 if first == last or path in self._between(first, last or first)]  # fmt: skip
-        names = " or ".join(map(str, there))
+        names = " or ".join(map(str, self._between(first, first if last is None else last)))
         swapped = ", or the parts are swapped" if len(self.parts.paths) > 1 else ""
         return BundleError(
             f"{names} is damaged (its bytes are not what its checksums say){swapped}: copy it "

@@ -334,7 +334,7 @@ def manifest_is_a_web_page(w: World) -> list[str]:
     return []
 
 
-@bad(1, r"--offline forbids to ask it: name a local source")
+@bad(1, r"not at hand, and --offline forbids to fetch it .*the source nvcr.io")
 def offline_with_remote_source(w: World) -> list[str]:
     w.source = "nvcr.io/nvidia/tritonserver:24.05-py3"
     return ["--offline"]
