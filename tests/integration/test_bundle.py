@@ -329,3 +329,31 @@ def test_a_newer_format_and_what_is_no_bundle(made: Place, tmp_path: Path) -> No
     assert "does not begin as a bundle" in refused(path)
     assert "no such bundle" in refused(tmp_path / "none")
     assert "is a folder" in refused(tmp_path)
+
+
+# -- what the far side needs beside ----------------------------------------------------------------
+
+
+def test_with_tools_the_far_side_needs_nothing_but_python(made: Place, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    made.make("-o", bundle, "--tools")
+    subprocess.run(["tar", "xf", bundle, "tools", "README.txt"], check=True, cwd=tmp_path)
+    assert "--no-index --find-links tools triton-assembler" in (tmp_path / "README.txt").read_text()
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    install = ["install", "--quiet", "--no-index", "--find-links", "tools", "triton-assembler"]
+    for command in (
+        [venv / "bin/python", "-I", "-m", "pip", *install],
+        [venv / "bin/assembler", "bundle", "--check", bundle],
+        [venv / "bin/assembler", "extract", "--bundle", bundle, "--offline", "--no-cache",
+         "--output", tmp_path / "out"],
+    ):  # fmt: skip
+        done = subprocess.run(
+            [*NAMESPACE, *map(str, command)], cwd=tmp_path, capture_output=True, text=True,
+            check=False, env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    with BundleFile([bundle]) as found:
+        digest = found.images[0]["image"]["digest"]
+    index = json.loads((tmp_path / "out/index.json").read_text())
+    assert index["manifests"][0]["digest"] == digest
