@@ -32,7 +32,7 @@ from assembler.destinations.opening import (
 from assembler.errors import SourceError, UsageError
 from assembler.oci import LayerBlob
 from assembler.options import Options
-from assembler.preparation import Inputs, opened, prepare
+from assembler.preparation import Inputs, Prepared, opened, prepare
 from assembler.progress import Progress
 from assembler.reference import ImageName
 from assembler.results import Finished
@@ -156,7 +156,12 @@ def _known(inputs: Inputs, destination: Destination, progress: Progress) -> Fini
 
 def _made(inputs: Inputs, progress: Progress) -> Finished:
     """Return the image made anew, with its layers."""
-    ready = prepare(inputs, progress)
+    return finish(prepare(inputs, progress), progress)
+
+
+def finish(ready: Prepared, progress: Progress) -> Finished:
+    """Return the image of what is prepared, with its layers, in the run's scratch folder."""
+    inputs = ready.inputs
     reports: dict[str, dict[str, Any]] = {}
 
     def report(stage: assembly.Made, blob: LayerBlob) -> None:

@@ -87,8 +87,8 @@ def write(nodes: Iterable[Node], mtime: int, folder: Path, *, compress: bool = T
     temporary = folder / f"writing-{id(nodes)}"
     diff_id = hashlib.sha256()
     with temporary.open("wb") as file:
-        out = _Gzip(file) if compress else None
-        for piece in _pieces(tar(nodes, mtime)):
+        out = Gzip(file) if compress else None
+        for piece in in_pieces(tar(nodes, mtime)):
             diff_id.update(piece)
             if out:
                 out.write(piece)
@@ -107,7 +107,7 @@ def measured(nodes: Iterable[Node], mtime: int) -> LayerBlob:
     """Return a layer of `nodes` as a plain tar that is never on disk: made when it is read."""
     nodes = list(nodes)
     diff_id, size = hashlib.sha256(), 0
-    for piece in _pieces(tar(nodes, mtime)):
+    for piece in in_pieces(tar(nodes, mtime)):
         diff_id.update(piece)
         size += len(piece)
     return plain(nodes, mtime, f"sha256:{diff_id.hexdigest()}", size)
@@ -117,10 +117,10 @@ def plain(nodes: Iterable[Node], mtime: int, diff_id: str, size: int) -> LayerBl
     """Return the same, of a layer whose diff_id and size in bytes are known."""
     nodes = list(nodes)
     descriptor = oci.Descriptor(oci.OCI_LAYER, diff_id, size)
-    return LayerBlob(diff_id, descriptor, make=lambda: _pieces(tar(nodes, mtime)))
+    return LayerBlob(diff_id, descriptor, make=lambda: in_pieces(tar(nodes, mtime)))
 
 
-class _Gzip:
+class Gzip:
     """Compresses into a file, and knows the digest of what it wrote."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -140,7 +140,7 @@ class _Gzip:
         self._file.write(data)
 
 
-def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+def in_pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the same bytes in pieces of CHUNK, whatever the pieces they come in."""
     waiting = bytearray()
     for part in parts:

@@ -11,7 +11,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from assembler import __version__, lock, oci, releases, resources, stages
+from assembler import __version__, lock, oci, releases, stages
 from assembler.assembly import Recipe
 from assembler.destinations.files import made_beside
 from assembler.lock import Lock, Pinned
@@ -87,11 +87,11 @@ def _pinned(source: Source) -> Pinned:
 
 
 def _files(options: Options, recipe: Recipe, dockerfile: str) -> dict[str, str]:
-    known = stages.files([resources.path("stages"), *options.stages])
+    known = stages.files([options.resource("stages"), *options.stages])
     used = {f"stages/{stage.name}.toml": known[stage.name] for stage in recipe.stages}
     for patch in recipe.patches:
         if patch.releases.contains(Version(recipe.release), prereleases=True):
-            used[f"patches/{patch.name}"] = resources.path("patches") / patch.name
+            used[f"patches/{patch.name}"] = options.resource("patches") / patch.name
     return {
         "Dockerfile": hashlib.sha256(dockerfile.encode()).hexdigest(),
         **{name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in used.items()},

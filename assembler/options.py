@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from assembler import oci
+from assembler import oci, resources
 from assembler.lock import Lock
 from assembler.reference import ImageName
 from assembler.sources.opening import Access
+
+if TYPE_CHECKING:
+    from assembler.bundle.opening import Opened
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,17 @@ class Options:
     lock: Path | None = None
     locked: Lock | None = None
     verify: bool = False
+    bundle: Opened | None = None
     access: Access = field(default_factory=Access)
 
     @property
     def reads_all(self) -> bool:
         """Whether every layer is to be read, whatever is known of it."""
         return self.read_all or self.make_index
+
+    def resource(self, name: str) -> Path:
+        """Return the path of `stages`, `patches` or `Dockerfile.final`: a bundle has its own."""
+        return self.bundle.folder / name if self.bundle else resources.path(name)
 
     @property
     def compress(self) -> bool:

@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,7 +24,6 @@ from assembler import (
     offline,
     patches,
     releases,
-    resources,
     selection,
     stages,
     tree,
@@ -96,25 +95,27 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
     """Yield the inputs, checked as far as they can be without reading. Raises AssemblerError."""
     backends = list(dict.fromkeys(options.backends))
     release = releases.check(options.release or releases.DEFAULT)
-    template = _read_text(options.dockerfile or resources.path("Dockerfile.final"))
+    template = _read_text(options.dockerfile or options.resource("Dockerfile.final"))
     if options.builder == "direct":
         # What it cannot carry out is said now, not after the reading.
         dockerfile.interpret(dockerfile.fill(template, (), {}, {}), {})
     epoch, locked = _epoch(), options.locked
     if options.numpy is not None and (options.release or not options.source):
         releases.check_numpy(options.numpy, release)
-    known = stages.load([resources.path("stages"), *options.stages])
+    known = stages.load([options.resource("stages"), *options.stages])
     chosen = stages.choose(known, backends, release, list(options.keep))
-    mends = patches.load(resources.path("patches"))
+    mends = patches.load(options.resource("patches"))
     reference = Reference.parse(options.source or releases.default_source(release))
     access = options.access
     cache = access.cache = Cache(options.cache, progress.warn)
-    if access.offline:
+    if access.offline and not options.bundle:
         likely = Reference.parse(options.base or releases.default_base(release))
         wheels = [(stage.wheel, options.numpy) for stage in chosen if stage.wheel]
         images = [("--source", reference), ("--base", likely)]
         offline.check(access, options.platform, images, wheels, cache)
-    with _scratch(cache) as scratch, access.open(reference, options.platform) as full:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(_scratch(cache))
+        full = stack.enter_context(access.open(reference, options.platform))
         release = _release(full, release, options)
         recipe = assembly.Recipe(
             release,
@@ -122,7 +123,7 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
             list(options.keep),
             mends,
             options.numpy,
-            cache,
+            Cache(options.bundle.folder, progress.warn) if options.bundle else cache,
             access.offline,
             epoch if epoch is not None else locked.mtime if locked else _created(full),
             locked.wheels if locked else {},
@@ -173,12 +174,17 @@ def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Pre
     options, scratch = inputs.options, inputs.scratch
     forget = options.reads_all
     known = LayerCache(inputs.cache, _folder(scratch / "packs"), forget=forget)
-    reader = Reader(
-        inputs.full,
-        _folder(scratch / "full-files"),
-        known,
-        None if forget else index,
-        record=options.make_index,
+    folder = _folder(scratch / "full-files")
+    reader = (
+        options.bundle.reader(inputs.full, folder)
+        if options.bundle
+        else Reader(
+            inputs.full,
+            folder,
+            known,
+            None if forget else index,
+            record=options.make_index,
+        )
     )
     blobs, base, full = _read(inputs, progress, reader, known)
     for remark in releases.remarks(inputs.recipe.release, full, base):

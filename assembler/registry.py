@@ -55,7 +55,7 @@ class RegistryClient:
         sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._mirrors, self._insecure, self._offline = tuple(mirrors), insecure, offline
+        self._mirrors, self._insecure, self.offline = tuple(mirrors), insecure, offline
         self._find, self.warn = find or DockerLogin(warn).find, warn
         self._connections = connections or Connections()
         self._policy, self._sleep, self._clock = policy or Policy(), sleep, clock
@@ -77,7 +77,7 @@ class RegistryClient:
 
     def endpoint(self, registry: str, what: str) -> Endpoint:
         """Return the one endpoint for `registry`; OfflineError when offline, naming `what`."""
-        if self._offline:
+        if self.offline:
             raise OfflineError(
                 f"{what} would have to be read from {registry}, but --offline is set"
             )

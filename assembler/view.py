@@ -25,6 +25,7 @@ class View:
         self.config: dict[str, Any] = json.loads(source.config)
         self._reader = reader
         self._contents: dict[Key, Content] = {}
+        self.used: dict[Key, Content] = {}  # what somebody asked for, and no more
         layers = self._reader.layers(likely)
         for number in range(len(source.diff_ids)):
             layer = layers.pop(number)
@@ -59,6 +60,7 @@ class View:
             self.fetch([path])
         if key not in self._contents:
             raise SourceError(f"/{path} of {self.source.reference} cannot be read twice alike")
+        self.used[key] = self._contents[key]
         return self._contents[key]
 
     def read(self, path: str) -> bytes | None:

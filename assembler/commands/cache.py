@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from assembler.progress import Progress
 
 HELP = "show, prune or clear what is kept from run to run"
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _TIMES = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -28,7 +27,10 @@ def add(command: argparse.ArgumentParser) -> None:
         help="default %(default)s",
     )  # fmt: skip
     command.add_argument(
-        "--max-size", type=_bytes, metavar="SIZE", help="prune: leave at most this, like 2GB"
+        "--max-size",
+        type=shared.bytes_of,
+        metavar="SIZE",
+        help="prune: leave at most this, like 2GB",
     )
     command.add_argument(
         "--older-than", type=_seconds, metavar="TIME",
@@ -97,13 +99,6 @@ def _say(gone: list[Stored], *, as_json: bool) -> None:
         print(json.dumps({"removed": {"files": len(gone), "size": total}}))
     else:
         print(f"removed {len(gone)} files, {size(total)}")
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 500MB or 2GB")
-    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def _seconds(text: str) -> float:

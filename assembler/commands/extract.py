@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assembler.commands import words as shared
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from assembler.progress import Progress
 
 HELP = "make the slim image"
+_NOT_WITH_BUNDLE = (
+    "source", "base", "numpy", "keep", "stages", "dockerfile", "index", "index_from", "read_all",
+)  # fmt: skip
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -28,10 +33,14 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     """Make and deliver the image, and print what it is."""
     from assembler.extract import extract
 
-    options = shared.options(words, progress.warn, several=True)
-    if len(options.platforms) > 1:
-        return _several(options, words, progress)
-    result = extract(options, progress)
+    if words.bundle:
+        with bundled(words, progress) as options:
+            result = extract(options, progress)
+    else:
+        options = shared.options(words, progress.warn, several=True)
+        if len(options.platforms) > 1:
+            return _several(options, words, progress)
+        result = extract(options, progress)
     if words.json:
         print(json.dumps(result.json(), indent=1))
     elif not words.quiet:
@@ -51,6 +60,37 @@ def _several(options: Options, words: argparse.Namespace, progress: Progress) ->
             _table(result, progress)
         progress.say(f"index   {made.digest}")
     return 0
+
+
+@contextmanager
+def bundled(words: argparse.Namespace, progress: Progress) -> Iterator[Options]:
+    """Yield the options of the image in words.bundle that the other words ask for.
+
+    Raises UsageError for words that make another image than that.
+    """
+    from assembler.bundle.opening import opened
+    from assembler.errors import UsageError
+
+    odd = [name for name in _NOT_WITH_BUNDLE if getattr(words, name) not in (None, [], False)]
+    if odd:
+        name = odd[0].replace("_", "-")
+        raise UsageError(f"--{name} with --bundle: the bundle says what is made, and of what")
+    locked, words.locked = words.locked, None
+    options, given = shared.options(words, progress.warn), shared.given(words)
+    if locked:
+        from assembler import lock
+
+        known = lock.read(locked)
+
+    def asked(image: Mapping[str, Any]) -> bool:
+        return all(
+            ("release" not in given or image["release"] == words.release,
+             "backends" not in given or set(image["backends"]) == set(words.backend),
+             "platform" not in given or image["platform"] == str(options.platform))
+        )  # fmt: skip
+
+    with opened(words.bundle, asked) as found:
+        yield found.options(options, known if locked else None)
 
 
 def _outputs(command: argparse.ArgumentParser) -> None:
@@ -103,6 +143,7 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         help="also write there record.json, sbom.cdx.json and provenance.intoto.json (a name that "
         "ends in .json: the record alone)",
     )
+    add("--bundle", type=Path, metavar="FILE", help="make it out of this bundle, and nothing else")
     locks = command.add_mutually_exclusive_group()
     locks.add_argument("--lock", type=Path, metavar="FILE", help="also write every input there")
     locks.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +27,13 @@ def machine() -> str:
     return f"linux/{names.get(platform.machine(), platform.machine())}"
 
 
-def inputs(command: argparse.ArgumentParser) -> None:
-    """Add RELEASE and all that says what is taken from where."""
+def inputs(command: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add RELEASE and all that says what is taken from where. several: releases, a list."""
     command.add_argument(
-        "release", nargs="?", metavar="RELEASE", help="year and month, like 24.05 (the default)"
+        "release",
+        nargs="*" if several else "?",
+        metavar="RELEASE",
+        help="year and month, like 24.05 (the default)" + ("; several" if several else ""),
     )
     add = command.add_argument_group("what to take").add_argument
     add(
@@ -123,6 +127,17 @@ def messages(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="result as JSON on standard output")
     command.add_argument("-q", "--quiet", action="store_true", help="errors and warnings only")
     command.add_argument("-v", "--verbose", action="store_true", help="say more")
+
+
+_UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+
+
+def bytes_of(text: str) -> int:
+    """Return the bytes that a size like 500MB or 2GB is, for argparse."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 500MB or 2GB")
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def platforms_of(words: argparse.Namespace) -> tuple[Platform, ...]:

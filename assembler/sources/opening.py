@@ -21,7 +21,8 @@ class Access:
     """How a run reaches images: mirrors, plain-HTTP registries, whether it may use the network.
 
     bytes_read: of layers and documents, from wherever. on_bytes: told of each piece as it comes,
-    by several threads; may be set at any time. cache: remembers manifests and configs.
+    by several threads; may be set at any time. cache: remembers manifests and configs. given:
+    images that are at hand, by reference.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Access:
         self._insecure, self._ca, self._warn = tuple(insecure), ca, warn
         self._client: RegistryClient | None = None
         self.cache = Cache(None, warn)
+        self.given: dict[str, Source] = {}
         self._lock = threading.Lock()
         self._local_bytes = 0
 
@@ -89,6 +91,8 @@ class Access:
             source.close()
 
     def _open(self, reference: Reference, platform: Platform) -> Source:
+        if (given := self.given.get(str(reference))) is not None:
+            return given
         if reference.transport == "docker":
             from assembler.manifestcache import ManifestCache
             from assembler.sources.registry import RegistrySource

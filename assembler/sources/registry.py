@@ -10,7 +10,7 @@ from typing import BinaryIO, TypeVar, cast
 from assembler import oci, parallel
 from assembler.cache import Cache
 from assembler.download import BlobReader
-from assembler.errors import SourceError
+from assembler.errors import OfflineError, SourceError
 from assembler.manifestcache import ManifestCache
 from assembler.manifests import RemoteManifest
 from assembler.reference import ImageName
@@ -87,6 +87,13 @@ class RegistrySource:
 
     def read(self, indices: Collection[int], visit: Callable[[LayerStream], T]) -> dict[int, T]:
         """Hand layers to `visit`; see Source.read. They are started in the order given."""
+
+        if self._client.offline:
+            numbers = ", ".join(str(index + 1) for index in sorted(indices))
+            raise OfflineError(
+                f"layer {numbers} of {self.reference} would have to be read for what is asked, but "
+                "--offline is set: run this once with a network and the same --cache-dir"
+            )
 
         def one(index: int, cancelled: threading.Event) -> T:
             layer = self.manifest.layers[index]
