@@ -10,12 +10,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from packaging.version import Version
 
-from assembler import resources
 from assembler.errors import SelectionError, UsageError
 from assembler.view import View
 
@@ -53,7 +53,7 @@ class Release:
 
 @cache
 def _data() -> dict[str, Any]:
-    return tomllib.loads(resources.path("releases.toml").read_text("utf-8"))
+    return tomllib.loads(Path(__file__).with_name("releases.toml").read_text("utf-8"))
 
 
 @cache

@@ -8,6 +8,6 @@ _HERE = Path(__file__).resolve().parent
 
 
 def path(name: str) -> Path:
-    """Return the path of `stages`, `patches`, `Dockerfile.final` or `releases.toml`."""
+    """Return the path of `stages`, `patches` or `Dockerfile.final`."""
     inside = _HERE / "share" / name
     return inside if inside.exists() else _HERE.parent / name

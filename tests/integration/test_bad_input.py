@@ -630,9 +630,11 @@ def numpy_without_wheel(w: World) -> list[str]:
     return ["--numpy", "1.19.5"]
 
 
-@bad(1, r"numpy-1\.26\.4-\S+\.whl is damaged.*delete it")
+@bad(1, r"pip cannot fetch numpy 1\.26\.4|numpy 1\.26\.4.*--offline forbids")
 def numpy_wheel_damaged(w: World) -> list[str]:
+    """It is thrown away, and there is no other."""
     w.file("cache/wheels/numpy-1.26.4-py3-none-any.whl", b"PK\3\4 not a zip")
+    w.env |= {"PIP_NO_INDEX": "1"}
     return []
 
 
