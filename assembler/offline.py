@@ -42,9 +42,11 @@ def check_layers(
     options: Options, release: str, full: Source, base: Source, chosen: list[Stage], scratch: Path
 ) -> None:
     """Raise OfflineError where layers are not at hand: with all else that is not."""
+    from assembler.sources.registry import RegistrySource
+
     lacking = []
     for what, source in (("source", full), ("base", base)):
-        if hasattr(source, "index_digest"):  # of a registry
+        if isinstance(source, RegistrySource):
             lacking += _layers(what, source, options.access.cache, options, scratch)
     if lacking:
         _refuse([*lacking, *_wheels(options, release, chosen, scratch)])

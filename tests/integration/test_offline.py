@@ -46,6 +46,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with registry(folder / "registry") as found:
         push(small.full(folder / "full", tag="24.05-py3"), "24.05-py3",
              f"{found}/nvidia/tritonserver:24.05-py3")  # fmt: skip
+        env = [text.replace("24.05", "24.06") for text in small.ENV]
+        later = small.full(folder / "later", {"opt/tritonserver/bin/more": "more\n" * 999},
+                           tag="24.06-py3", config={"Env": env})  # fmt: skip
+        push(later, "24.06-py3", f"{found}/nvidia/tritonserver:24.06-py3")
         push(small.base(folder / "base", tag="22.04"), "22.04", f"{found}/library/ubuntu:22.04")
         yield found
 
@@ -98,3 +102,23 @@ def test_bytes_that_nobody_asked_for_before(place: Place) -> None:
         path.unlink()
     shutil.rmtree(place.cache / "results")
     assert "layer 1 of nvcr.io/nvidia/tritonserver:24.05-py3 would have to be" in place.offline()
+
+
+def test_several_releases_in_one_bundle_share_what_is_equal(place: Place, tmp_path: Path) -> None:
+    small.wheel(place.cache / "wheels")
+    made, sizes = {}, {}
+    for name, releases in {"24.05": ["24.05"], "24.06": ["24.06"], "b": ["24.05", "24.06"]}.items():
+        bundle = tmp_path / f"{name}.bundle"
+        assembler("bundle", *releases, *place.words[:-2], "-o", bundle)
+        sizes[name] = bundle.stat().st_size
+    assert sizes["b"] < sizes["24.05"] + sizes["24.06"] - 25_000
+    for release in ("24.05", "24.06"):
+        made[release] = place.extract(release)["image"]["digest"]
+        words = ("--bundle", tmp_path / "b.bundle", "--offline", "--no-cache", "--json")
+        done = alone("extract", release, *words, "--output", tmp_path / release)
+        assert json.loads(done.stdout)["image"]["digest"] == made[release]
+    assert len(set(made.values())) == 2
+    done = alone("extract", "--bundle", tmp_path / "b.bundle", "--output", tmp_path / "which")
+    assert done.returncode == 2 and "several images, say which: 24.05" in done.stderr
+    done = alone("extract", "--bundle", tmp_path / "b.bundle", "--builder", "engine", "24.05")
+    assert done.returncode == 2 and "--builder with --bundle" in done.stderr
