@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from assembler import dpkg, elf, patches, releases, stagecache, users, wheels
+from assembler import closure, dpkg, elf, patches, releases, stagecache, users, wheels
 from assembler.cache import Cache
-from assembler.closure import Closure
 from assembler.errors import SelectionError
 from assembler.oci import LayerBlob
+from assembler.parallel import Threads
 from assembler.rootfs import Node, RootFS
 from assembler.selection import Selection, drop_rules, dropped
 from assembler.stages import Stage
@@ -71,7 +70,7 @@ def assemble(recipe: Recipe, full: View, base: View, scratch: Path) -> Assembly:
     numpy = _version(pins)
     applied = patches.apply(rootfs, recipe.patches, recipe.release)
     libraries = next((s.name for s in recipe.stages if s.libraries), recipe.stages[0].name)
-    Closure(selection, libraries).run()
+    closure.Closure(selection, libraries).run()
     _package_database(rootfs, selection, libraries)
     rootfs.check()
     return Assembly(
@@ -92,21 +91,9 @@ def _version(pins: Mapping[str, wheels.Pin]) -> str:
 def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> dict[str, wheels.Pin]:
     """Put in wheels, text files and users; return the wheels, by name."""
     pins: dict[str, wheels.Pin] = {}
-    drops = drop_rules(recipe.stages, recipe.keep)
     for stage in recipe.stages:
         if stage.wheel:
-            libc = _libc(rootfs)
-            target = wheels.find_target(rootfs, libc)
-            pin = recipe.pins.get(stage.wheel)
-            version = pin.version if pin else recipe.numpy or releases.default_numpy(target.version)
-            releases.check_numpy(version, recipe.release)
-            wheel = wheels.fetch(
-                stage.wheel, version, target, recipe.cache, scratch, offline=recipe.offline, pin=pin
-            )
-            for node in wheels.unpack(rootfs, wheel, target, stage.name):
-                if dropped(node.path, drops) is None:
-                    rootfs.put(node)
-            pins[stage.wheel] = wheels.Pin.of(version, wheel)
+            pins[stage.wheel] = _wheel(rootfs, recipe, stage, scratch)
         for file in stage.file:
             text = file.text.lstrip("\n").replace("${numpy}", _version(pins))
             reason = f"{stage.name}: written here"
@@ -116,11 +103,39 @@ def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> dict[str, wheel
     return pins
 
 
+def _wheel(rootfs: RootFS, recipe: Recipe, stage: Stage, scratch: Path) -> wheels.Pin:
+    """Put in the wheel of `stage` and return which it is."""
+    target = wheels.find_target(rootfs, _libc(rootfs))
+    pin = recipe.pins.get(stage.wheel)
+    version = pin.version if pin else recipe.numpy or releases.default_numpy(target.version)
+    releases.check_numpy(version, recipe.release)
+
+    def fetch() -> Path:
+        return wheels.fetch(
+            stage.wheel, version, target, recipe.cache, scratch, offline=recipe.offline, pin=pin
+        )
+
+    wheel = fetch()
+    try:
+        nodes = wheels.unpack(rootfs, wheel, target, stage.name)
+    except wheels.DamagedWheel:
+        # The cache's may be; another comes in its place.
+        recipe.cache.remove(f"wheels/{wheel.name}")
+        wheel = fetch()
+        nodes = wheels.unpack(rootfs, wheel, target, stage.name)
+    drops = drop_rules(recipe.stages, recipe.keep)
+    for node in nodes:
+        if dropped(node.path, drops) is None:
+            rootfs.put(node)
+    return wheels.Pin.of(version, wheel)
+
+
 def _libc(rootfs: RootFS) -> elf.Elf:
-    for folder in ("lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "lib64", "lib"):
+    machine = closure.machine(rootfs)
+    for folder in closure.system_folders(machine):
         content = rootfs.content(f"{folder}/libc.so.6")
         found = elf.read(content) if content else None
-        if found is not None:
+        if found is not None and found.machine == machine:
             return found
     raise SelectionError(
         f"{rootfs.base.source.reference} has no glibc (libc.so.6): Triton needs a Debian or Ubuntu "
@@ -188,7 +203,7 @@ def write_layers(
     compress: bool,
 ) -> list[LayerBlob]:
     """Return each stage's layer, in layer order: gzip in `folder`, or tars made when read."""
-    with ThreadPoolExecutor(2) as pool:
+    with Threads(2) as pool:
 
         def one(made: Made) -> LayerBlob:
             blob = stagecache.layer(made.nodes, mtime, folder, cache, compress=compress)

@@ -10,6 +10,7 @@ used costs one warning.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -22,6 +23,8 @@ from typing import NamedTuple
 
 # Bytes that the folder may hold when a run has ended; what was used longest ago goes first.
 LIMIT = 8_000_000_000
+# Bytes that a run may write: less than this on the cache's disk, and the run goes on without.
+ROOM = 1_000_000_000
 _STALE = 86400.0  # seconds after which a temporary file belongs to no run any more
 _TEMPORARY = "tmp"
 
@@ -75,6 +78,7 @@ class Cache:
         if found is None or _digest(found) == name:
             return found
         found.unlink()
+        self.remove(f"blobs/sha256/{name}")
         return None
 
     def link(self, file: Path, target: Path) -> Path | None:
@@ -85,10 +89,7 @@ class Cache:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             target.unlink(missing_ok=True)
-            try:
-                target.hardlink_to(file)
-            except OSError:
-                shutil.copyfile(file, target)
+            _link(file, target)
         except OSError:
             target.unlink(missing_ok=True)
             return None
@@ -113,17 +114,20 @@ class Cache:
                 (self._folder / name).unlink()
 
     def add(self, name: str, file: Path) -> None:
-        """Keep the finished file `file`, which lies in this cache's scratch folder, as `name`."""
-        if self._folder is None or (self._folder / name).exists():
-            return
+        """Keep the finished file `file` as `name`: a link to it, where the disk allows that.
+
+        What has the name gives way, since it may be damaged.
+        """
         with self._writing(name) as temporary:
             if temporary is not None:
                 temporary.unlink()
-                temporary.hardlink_to(file)
+                _link(file, temporary)
 
     def add_blob(self, digest: str, file: Path) -> None:
         """Keep a blob, whose bytes were verified."""
-        self.add(f"blobs/{digest.replace(':', '/')}", file)
+        name = f"blobs/{digest.replace(':', '/')}"
+        if not self.find(name):
+            self.add(name, file)
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[Path | None]:
@@ -171,6 +175,8 @@ class Cache:
         folder = self._folder / _TEMPORARY
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(folder).free < ROOM:
+                raise OSError(errno.ENOSPC, f"its disk has less than {ROOM // 10**6} MB left")
             with tempfile.TemporaryFile(dir=folder):
                 return folder
         except OSError as error:
@@ -196,8 +202,9 @@ class Cache:
         now, gone = time.time(), []
         if self._folder is not None:
             for left in (self._folder / _TEMPORARY).glob("*"):
-                if now - left.lstat().st_mtime > _STALE:
-                    shutil.rmtree(left, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    if now - left.lstat().st_mtime > _STALE:
+                        shutil.rmtree(left, ignore_errors=True)
         files = [each for each in self.files() if not self._temporary(each.path)]
         total = sum(each.size for each in files)
         for each in files:
@@ -217,6 +224,13 @@ class Cache:
             fresh = time.time() - path.lstat().st_mtime < _STALE
             return inside.parts[0] == _TEMPORARY or (path.name.startswith(".") and fresh)
         return True
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(file)
+    except OSError:  # Another disk, or one without hard links.
+        shutil.copyfile(file, target)
 
 
 def _digest(path: Path) -> str:

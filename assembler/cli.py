@@ -14,6 +14,8 @@ _EXAMPLES = """examples:
   assembler extract 24.05 --output triton.tar           no Docker needed; docker load < triton.tar
   assembler extract 24.05 --source docker-daemon:nvcr.io/nvidia/tritonserver:24.05-py3
   assembler extract 24.05 --backend python --tag triton:py
+  assembler extract 24.05 --push registry.local/team/triton:24.05
+  assembler mirror 24.05 --to registry.local/ngc        full source and base, to read from there
   assembler plan 24.05                                  what would be taken, and how big it is
 """
 
@@ -47,6 +49,8 @@ def run(arguments: list[str]) -> int:
     except AssemblerError as error:
         print(f"assembler: {error}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:
+        raise
     except OSError as error:
         # Disks fill and permissions lack anywhere; the file says which.
         where = f"{error.filename}: " if error.filename else ""

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from assembler import elf
 from assembler.errors import SelectionError, listing
+from assembler.rootfs import RootFS
 from assembler.selection import Selection
 
 TRIPLETS = {
@@ -25,6 +26,7 @@ TRIPLETS = {
     "ppc64": "powerpc64le-linux-gnu",
     "s390": "s390x-linux-gnu",
 }
+_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # image-spec, config.md: GOARCH's names
 _SHELL_PATH = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 
 
@@ -47,8 +49,8 @@ class Closure:
         """Take until nothing is missing. Raises SelectionError that lists all that is missing:
         file, soname and, where it is that, the symbol version.
         """
-        self._machine = self._loader_machine()
-        self._system = _system_folders(self._machine)
+        self._machine = machine(self.rootfs)
+        self._system = system_folders(self._machine)
         asked: set[str] = set()
         while todo := sorted(set(self.rootfs.nodes) - asked):
             # In one go: a fetch may mean to read a layer again.
@@ -259,17 +261,6 @@ class Closure:
 
     # -- versions --------------------------------------------------------------------------
 
-    def _loader_machine(self) -> str:
-        """Return the machine of the server's executable, which all else has to be of."""
-        for path in ("opt/tritonserver/bin/tritonserver", "usr/bin/env", "bin/sh"):
-            found = self._elf(path) if self.rootfs.tree.resolve(path) else None
-            if found is not None and found.machine in TRIPLETS:
-                return found.machine
-        raise SelectionError(
-            f"{self.full.source.reference} has no ELF executable at /opt/tritonserver/bin/"
-            "tritonserver: is it a Triton image?"
-        )
-
     def _check_versions(self) -> None:
         for path, found in sorted(self._asking()):
             for soname, versions in found.versions.items():
@@ -282,16 +273,45 @@ class Closure:
                     whose = "the base's" if provider in self.rootfs.base.tree else "the image's"
                     self._problems.append(
                         f"/{path} needs {version} of {soname}; {whose} /{provider} goes up to "
-                        f"{_highest(offer.offers, version)}"
+                        f"{highest(offer.offers, version)}"
                     )
 
 
-def _system_folders(machine: str) -> tuple[str, ...]:
+def machine(rootfs: RootFS) -> str:
+    """Return the machine of the server's executable, which all else has to be of.
+
+    SelectionError where there is none, or where the image's config names another machine: such
+    images have been published (triton-inference-server/server #5717).
+    """
+    source = rootfs.full.source.reference
+    for path in ("opt/tritonserver/bin/tritonserver", "usr/bin/env", "bin/sh"):
+        content = rootfs.content(path)
+        try:
+            found = elf.read(content) if content else None
+        except elf.BadElf:
+            continue  # told with all the other problems, when it is asked what it needs
+        if found is None or found.machine not in TRIPLETS:
+            continue
+        said = str(rootfs.full.config.get("architecture"))
+        if _ARCHITECTURES.get(said, found.machine) != found.machine:
+            raise SelectionError(
+                f"{source} says that it is for {said}, but its /{path} is for {found.machine}: "
+                "it was published wrongly; choose another release"
+            )
+        return found.machine
+    raise SelectionError(
+        f"{source} has no ELF executable at /opt/tritonserver/bin/tritonserver: is it a Triton "
+        "image?"
+    )
+
+
+def system_folders(machine: str) -> tuple[str, ...]:
+    """Return where the loader of a machine looks last, without the leading slash (ld.so(8))."""
     triplet = TRIPLETS[machine]
     return (f"usr/lib/{triplet}", f"lib/{triplet}", "usr/lib", "lib", "usr/lib64", "lib64")
 
 
-def _highest(offers: frozenset[str], like: str) -> str:
+def highest(offers: frozenset[str], like: str) -> str:
     """Return the highest version offered of the same family (GLIBC_2.34 → GLIBC_…)."""
     family = like.rpartition("_")[0]
     same = [o for o in offers if o.startswith(f"{family}_") and o[len(family) + 1].isdigit()]

@@ -18,12 +18,6 @@ PROVENANCE = "provenance.intoto.json"
 TYPES = {RECORD: record.TYPE, SBOM: sbom.TYPE, PROVENANCE: statement.TYPE}
 
 
-def load() -> None:
-    """Import what makes the documents, while something else is waited for."""
-    from cyclonedx.model.component import Component  # noqa: F401
-    from cyclonedx.output.json import JsonV1Dot6  # noqa: F401
-
-
 def make(found: Record, name: str) -> dict[str, bytes]:
     """Return the documents by file name; `name` is the image's."""
     made = {RECORD: record.text(found), SBOM: sbom.document(found)}

@@ -27,7 +27,7 @@ class SourceError(AssemblerError):
 
 
 class OfflineError(SourceError):
-    """Something is not at hand, and --offline forbids to fetch it; the message says what."""
+    """Something would have to be asked for, and `--offline` forbids it."""
 
 
 class VerificationError(SourceError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from assembler import (
     oci,
     record,
     results,
+    sbom,
 )
 from assembler.destinations import Image
 from assembler.destinations.files import check_output
@@ -28,10 +29,12 @@ from assembler.destinations.opening import (
     open_destination,
     open_pushing,
 )
+from assembler.errors import SourceError, UsageError
 from assembler.oci import LayerBlob
 from assembler.options import Options
 from assembler.preparation import Inputs, Prepared, opened, prepare
 from assembler.progress import Progress
+from assembler.reference import ImageName
 from assembler.results import Finished
 
 
@@ -78,7 +81,12 @@ def extract(options: Options, progress: Progress) -> Result:
     # What is pushed and has no other name or place asked for is not wanted here as well.
     is_local = bool(not pushes or options.output or options.tags)
     local = open_destination(options.output) if is_local else None
-    destination = open_pushing(pushes, options.access.client, local) if pushes else local
+    destination = local
+    if pushes:
+        client, several = options.access.client, options.multi_platform
+        destination = open_pushing(pushes, client, local, multi_platform=several)
+    elif options.multi_platform:
+        raise UsageError("--multi-platform is for --push: it is the tag there that has several")
     assert destination is not None
     documents.check(options.record)
     if options.lock is not None:
@@ -86,9 +94,12 @@ def extract(options: Options, progress: Progress) -> Result:
     # An Engine has no place for documents beside an image, and making them costs time.
     beside = options.compress or options.record is not None
     if beside:
-        threading.Thread(target=documents.load, daemon=True).start()
+        with interrupts.held():  # which the thread inherits: signals are the main thread's
+            threading.Thread(target=sbom.load, daemon=True).start()
     with opened(options, progress) as inputs:
         finished = _known(inputs, destination, progress) or _made(inputs, progress)
+        for repository in options.cache_to:
+            _share(inputs, repository, progress)
         papers = documents.make(finished.record, inputs.tags[0]) if beside else {}
         image = replace(finished.image, artifacts=documents.artifacts(papers))
         tags, pushed = inputs.tags if is_local else (), tuple(map(str, pushes))
@@ -98,6 +109,8 @@ def extract(options: Options, progress: Progress) -> Result:
             if options.lock is not None:
                 found = lock.parse(finished.record["inputs"])
                 stack.enter_context(locking.written(found, options.lock))
+            if options.verify:
+                stack.enter_context(_verified(inputs, replace(finished, image=image), progress))
             destination.deliver(image, tags)
             interrupts.finish()
         # `inspect` finds it there.
@@ -108,12 +121,31 @@ def extract(options: Options, progress: Progress) -> Result:
         return Result(finished, tags, pushed, options.access.bytes_read, progress.seconds)
 
 
+def _verified(
+    inputs: Inputs, finished: Finished, progress: Progress
+) -> AbstractContextManager[None]:
+    """Prove that the image serves, before it gets its name."""
+    from assembler.verify.made import verified
+
+    folder, keep = inputs.scratch / "verify", inputs.options.output is None
+    return verified(finished.image, finished.record, folder, progress.say, keep=keep)
+
+
+def _share(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
+    """Put what is known of the full image's layers into a registry; at worst a warning."""
+    try:
+        inputs.remote_cache(repository).store(inputs.full)
+    except SourceError as error:
+        progress.warn(f"--cache-to is not done: {error}")
+
+
 def _known(inputs: Inputs, destination: Destination, progress: Progress) -> Finished | None:
     """Return what an earlier run made of the same inputs, if it can be delivered as it is."""
     found = results.find(inputs)
-    if found is None or destination.has(found.image):
-        if found is not None:
-            progress.say("nothing has changed since it was made and loaded")
+    if found is None:
+        return None
+    if not inputs.options.verify and destination.has(found.image):
+        progress.say("nothing has changed since it was made and loaded")
         return found
     image = results.with_layers(found.image, inputs.cache, inputs.scratch / "known")
     if image is None:

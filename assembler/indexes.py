@@ -1,35 +1,72 @@
-"""Where seek indexes are kept: in the cache, by the image's digest, and in files."""
+"""Where seek indexes are kept: in the cache, by the image's digest; in files; in registries."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
-from assembler import seekindex
+from assembler import oci, seekindex
 from assembler.cache import Cache
 from assembler.errors import SourceError
+from assembler.oci import Descriptor
+from assembler.reference import ImageName
+from assembler.registry import RegistryClient
 from assembler.seekindex import SeekIndex
 from assembler.sources import Source
+from assembler.uploads import Uploader
+
+TYPE = "application/vnd.triton-assembler.index.v1"
+_LARGEST = 64 << 20  # bytes; the largest seen are a few MB
 
 
-def find(given: str | None, source: Source, cache: Cache) -> SeekIndex | None:
-    """Return the index for `source`: the one in the file `given`, else the cache's, or None.
-
-    Raises SourceError for a file that is no index, or of another image.
-    """
+def of(source: Source, cache: Cache) -> SeekIndex | None:
+    """Return the cached index of `source`, or None."""
     if not hasattr(source, "open_span"):
         return None  # A file or an Engine: nothing is fetched.
-    if given is None:
-        data = cache.get(_name(source))
-        return seekindex.load(data, "the cached index") if data else None
+    data = cache.get(_name(source))
     try:
-        index = seekindex.load(Path(given).read_bytes(), given)
-    except OSError as error:
-        raise SourceError(f"--index-from {given}: {error.strerror}") from None
+        return seekindex.load(data, "the cached index") if data else None
+    except SourceError:
+        return None  # Of an older form.
+
+
+def read(given: str, source: Source, client: RegistryClient) -> SeekIndex:
+    """Return the index in a file, or in a registry where there is no such file.
+
+    Raises SourceError for what is no index, or one of another image.
+    """
+    if Path(given).exists() or given.startswith((".", "/")):
+        try:
+            data = Path(given).read_bytes()
+        except OSError as error:
+            raise SourceError(f"--index-from {given}: {error.strerror}") from None
+    else:
+        data = _pull(ImageName.parse(given.removeprefix("docker://")), client)
+    index = seekindex.load(data, given)
     if not index.layers.keys() & set(source.digests):
         raise SourceError(
             f"--index-from {given} is of another image: it has no layer of {source.reference}"
         )
     return index
+
+
+def _pull(name: ImageName, client: RegistryClient) -> bytes:
+    found = client.get_manifest(name)
+    document = oci.parse_object(found.raw, f"the manifest of {name}")
+    if document.get("artifactType") != TYPE or len(document.get("layers") or ()) != 1:
+        raise SourceError(f"--index-from {name} is no index (assembler index --push makes one)")
+    descriptor = Descriptor.parse(document["layers"][0], f"the index {name}")
+    if descriptor.size > _LARGEST:
+        raise SourceError(f"--index-from {name} claims {descriptor.size} bytes, which no index has")
+    return client.get_blob(name, descriptor, f"the index {name}")
+
+
+def push(data: bytes, name: ImageName, client: RegistryClient) -> None:
+    """Put the index file `data` into a registry. Raises RegistryError."""
+    uploader = Uploader(client)
+    described = Descriptor(seekindex.TYPE, oci.sha256(data), len(data))
+    uploader.blob(name, described, lambda: io.BytesIO(data), what=f"the index {name}")
+    uploader.document(name, name.reference, TYPE, [described.json()])
 
 
 def keep(index: SeekIndex, source: Source, cache: Cache) -> None:

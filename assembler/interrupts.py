@@ -12,6 +12,7 @@ from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _received: list[int] = []
+_listening: list[bool] = []
 
 
 class Stopped(KeyboardInterrupt):
@@ -36,6 +37,7 @@ def received() -> int:
 def listen() -> None:
     """From now on, a signal raises Stopped in the main thread."""
     sys.unraisablehook = _again
+    _listening.append(True)
     for each in _SIGNALS:
         signal.signal(each, _stop)
 
@@ -45,6 +47,13 @@ def finish() -> None:
     for each in _SIGNALS:
         if signal.getsignal(each) is _stop:
             signal.signal(each, signal.SIG_IGN)
+
+
+def resume() -> None:
+    """Let signals stop the run again: what finish() was called for was one part of it."""
+    for each in _SIGNALS:
+        if _listening and not _received and signal.getsignal(each) is signal.SIG_IGN:
+            signal.signal(each, _stop)
 
 
 @contextmanager

@@ -67,21 +67,15 @@ class LayerCache:
         """
         if self._forget or (digest and self._cache.get(_pair(diff_id, digest)) is None):
             return None
-        data = self._cache.get(f"{_folder(diff_id)}/listing-{_FORM}")
+        data = self._cache.get(f"{folder(diff_id)}/listing-{_FORM}")
         return from_document(json.loads(zstd.decompress(data))) if data else None
-
-    def knows(self, diff_id: str, digest: str | None) -> bool:
-        """Tell whether `listing` would return something, without reading it."""
-        if self._forget or (digest and self._cache.get(_pair(diff_id, digest)) is None):
-            return False
-        return bool(self._cache.find(f"{_folder(diff_id)}/listing-{_FORM}"))
 
     def keep(self, diff_id: str, digest: str, layer: Layer) -> None:
         """Remember a layer that was read and verified to its end, in a blob of this digest."""
-        folder = _folder(diff_id)
+        home = folder(diff_id)
         self._cache.put(_pair(diff_id, digest), b"")
         listing = json.dumps(document(layer), separators=(",", ":")).encode()
-        self._cache.put(f"{folder}/listing-{_FORM}", zstd.compress(listing, level=3))
+        self._cache.put(f"{home}/listing-{_FORM}", zstd.compress(listing, level=3))
         self.keep_contents(diff_id, layer.contents)
 
     def keep_contents(self, diff_id: str, contents: Mapping[str, Content]) -> None:
@@ -92,7 +86,7 @@ class LayerCache:
             packs.setdefault(content.path, {})[name] = what
         for spool, index in packs.items():
             data = json.dumps(index, separators=(",", ":")).encode()
-            name = f"{_folder(diff_id)}/{hashlib.sha256(data).hexdigest()[:16]}"
+            name = f"{folder(diff_id)}/{hashlib.sha256(data).hexdigest()[:16]}"
             # The index makes the pack known, so it comes last.
             self._cache.add(f"{name}.pack", spool)
             self._cache.put(f"{name}.index-{_FORM}", data)
@@ -111,8 +105,8 @@ class LayerCache:
             if diff_id in self._packs:
                 return self._packs[diff_id]
             found = self._packs[diff_id] = {}
-            for path in self._cache.find(f"{_folder(diff_id)}/*.index-{_FORM}"):
-                data = self._cache.get(f"{_folder(diff_id)}/{path.name}")
+            for path in self._cache.find(f"{folder(diff_id)}/*.index-{_FORM}"):
+                data = self._cache.get(f"{folder(diff_id)}/{path.name}")
                 pack = path.with_suffix(".pack")
                 entries: dict[str, Any] = json.loads(data) if data else {}
                 for name, (offset, size, sha256) in entries.items():
@@ -139,8 +133,9 @@ class LayerCache:
 
 
 def _pair(diff_id: str, digest: str) -> str:
-    return f"{_folder(diff_id)}/blob-{digest.removeprefix('sha256:')}"
+    return f"{folder(diff_id)}/blob-{digest.removeprefix('sha256:')}"
 
 
-def _folder(diff_id: str) -> str:
+def folder(diff_id: str) -> str:
+    """Return the folder of the cache that has what is known of a layer."""
     return f"layers/{diff_id.removeprefix('sha256:')}"

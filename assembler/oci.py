@@ -187,6 +187,11 @@ def environment(config: Mapping[str, Any]) -> dict[str, str]:
     return dict(pair.partition("=")[::2] for pair in pairs)
 
 
+def labels(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels that an image config sets."""
+    return dict((config.get("config") or {}).get("Labels") or {})
+
+
 def diff_ids(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """Return the diff_ids of an image config, bottom layer first."""
     found = (config.get("rootfs") or {}).get("diff_ids")

@@ -1,96 +1,91 @@
-"""What --offline has not at hand, told all at once and before anything is read."""
+"""`--offline`: what is at hand without any network, and all at once what is not."""
 
 from __future__ import annotations
 
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from assembler import releases, wheels
+from assembler import releases
 from assembler.cache import Cache
-from assembler.errors import OfflineError, SelectionError, listing
-from assembler.layercache import LayerCache
-from assembler.options import Options
+from assembler.errors import OfflineError, listing
+from assembler.oci import Platform
 from assembler.reference import Reference
-from assembler.sources import Source
-from assembler.stages import Stage
+from assembler.sources.opening import Access
 
-# Ubuntu's Python and glibc by release, for a guess at the wheel before the image can be asked.
-_PYTHONS = {"ubuntu:20.04": ((3, 8), (2, 31)), "ubuntu:22.04": ((3, 10), (2, 35)),
-            "ubuntu:24.04": ((3, 12), (2, 39))}  # fmt: skip
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_HEADLINE = "--offline, and not at hand"
+_FORMS = "docker-daemon:NAME, docker-archive:FILE, oci:DIR"
 
 
-def check_images(
-    options: Options, release: str, full: Reference, base: Reference, chosen: list[Stage],
-    scratch: Path,
-) -> None:  # fmt: skip
-    """Raise OfflineError where an image is not known: with all else that is not at hand."""
-    access = options.access
-    unknown, lacking = [], []
-    for what, reference in (("source", full), ("base", base)):
-        if not reference.is_remote:
-            continue
-        try:
-            with access.open(reference, options.platform) as source:
-                lacking += _layers(what, source, access.cache, options, scratch)
-        except OfflineError:
-            unknown.append(f"the {what} {reference}: it was not read into this cache before")
-    if unknown:
-        _refuse([*unknown, *lacking, *_wheels(options, release, chosen, scratch)])
-
-
-def check_layers(
-    options: Options, release: str, full: Source, base: Source, chosen: list[Stage], scratch: Path
+def check(
+    access: Access,
+    platform: Platform,
+    images: Sequence[tuple[str, Reference]],
+    wheels: Iterable[tuple[str, str | None]],
+    cache: Cache,
 ) -> None:
-    """Raise OfflineError where layers are not at hand: with all else that is not."""
-    from assembler.sources.registry import RegistrySource
+    """Raise OfflineError that lists what is missing. images: the option of each, and its name.
 
-    lacking = []
-    for what, source in (("source", full), ("base", base)):
-        if isinstance(source, RegistrySource):
-            lacking += _layers(what, source, options.access.cache, options, scratch)
-    if lacking:
-        _refuse([*lacking, *_wheels(options, release, chosen, scratch)])
-
-
-def _refuse(problems: list[str]) -> None:
-    raise OfflineError(
-        listing(
-            "not at hand, and --offline forbids to fetch it (run this once with a network and the "
-            "same --cache-dir, or carry a bundle here: extract --bundle)",
-            problems,
-        )
-    )
-
-
-def _layers(what: str, source: Source, cache: Cache, options: Options, scratch: Path) -> list[str]:
-    known = LayerCache(cache, scratch, forget=options.reads_all)
-    lacking = []
-    for number, (diff_id, digest) in enumerate(
-        zip(source.diff_ids, source.digests, strict=True), 1
-    ):
-        name = f"blobs/{(digest or '').replace(':', '/')}"
-        there = cache.find(name) if what == "base" else known.knows(diff_id, digest)
-        if not there:
-            lacking.append(str(number))
-    if not lacking:
-        return []
-    which = f"layer{'s' * (len(lacking) > 1)} {', '.join(lacking)} of {len(source.diff_ids)}"
-    return [f"{which} of the {what} {source.reference}"]
-
-
-def _wheels(options: Options, release: str, chosen: list[Stage], scratch: Path) -> list[str]:
-    """Return what is said of wheels that are not at hand, as far as can be guessed."""
-    python, glibc = _PYTHONS[releases.default_base(release)]
-    machine = _MACHINES.get(options.platform.architecture, "x86_64")
-    target = wheels.Target(python, "", "", glibc, machine)
-    cache, found = options.access.cache, []
-    for stage in chosen:
-        pin = options.locked.wheels.get(stage.wheel) if options.locked else None
-        version = pin.version if pin else options.numpy or releases.default_numpy(python)
-        if not stage.wheel or cache.find(f"wheels/{stage.wheel}-{version}-*.whl"):
+    wheels: names, with a version where one is asked for; looked for where an image is missing, as
+    a result that the cache has whole needs none.
+    """
+    missing: list[str] = []
+    for option, reference in images:
+        if not reference.is_remote:
+            if reference.path and not Path(reference.path).exists():
+                missing.append(f"{reference}: there is no such file")
             continue
         try:
-            wheels.fetch(stage.wheel, version, target, cache, scratch, offline=True, pin=pin)
-        except SelectionError as error:
-            found.append(str(error))
-    return found
+            with access.open(reference, platform):
+                pass
+        except OfflineError:
+            missing.append(f"{reference}: name a local one with {option} ({_FORMS})")
+    if missing:
+        missing += [
+            f"{name} {version or 'for its Python'}: put the wheel into a folder that pip's "
+            "find-links names"
+            for name, version in wheels
+            if not _has_wheel(name, version, cache)
+        ]
+        raise OfflineError(listing(_HEADLINE, missing))
+
+
+def pip_settings() -> tuple[list[str], dict[str, str]]:
+    """Return words and environment that let pip look into local folders alone.
+
+    Those are what its own settings name as find-links; its other settings, which may name hosts,
+    are left out.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.upper().startswith("PIP_")}
+    words = [word for link in _links() for word in ("--find-links", link)]
+    return ["--no-index", *words], environment | {"PIP_CONFIG_FILE": os.devnull}
+
+
+def _links() -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"],
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    found: list[str] = []
+    for value in re.findall(r"(?m)^\S+\.find-links=(.+)$", done.stdout):
+        try:
+            found += str(ast.literal_eval(value)).split()
+        except (ValueError, SyntaxError):
+            continue
+    local = [each for each in found if urlsplit(each).scheme in ("", "file")]
+    return list(dict.fromkeys(local))
+
+
+def _has_wheel(name: str, version: str | None, cache: Cache) -> bool:
+    versions = [version] if version else [releases.default_numpy((3, n)) for n in (8, 12)]
+    folders = [Path(unquote(urlsplit(link).path)).expanduser() for link in _links()]
+    return any(
+        cache.find(f"wheels/{name}-{each}-*.whl")
+        or any(folder.is_dir() and any(folder.glob(f"{name}-{each}-*.whl")) for folder in folders)
+        for each in versions
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assembler import oci, resources
 from assembler.lock import Lock
+from assembler.reference import ImageName
 from assembler.sources.opening import Access
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; README and --help tell what each means."""
+    """What the command line says; README and --help tell what each means.
+
+    platform: the one to make, or the first of `platforms`.
+    """
 
     release: str | None = None
     backends: tuple[str, ...] = ("onnxruntime", "python")
@@ -25,8 +29,10 @@ class Options:
     tags: tuple[str, ...] = ()
     output: Path | None = None
     push: tuple[str, ...] = ()
+    multi_platform: bool = False
     numpy: str | None = None
     platform: oci.Platform = field(default_factory=lambda: oci.Platform("linux", "amd64"))
+    platforms: tuple[oci.Platform, ...] = ()
     builder: str = "direct"
     keep: tuple[str, ...] = ()
     stages: tuple[Path, ...] = ()
@@ -35,9 +41,12 @@ class Options:
     read_all: bool = False
     make_index: bool = False
     index: str | None = None
+    cache_from: tuple[ImageName, ...] = ()
+    cache_to: tuple[ImageName, ...] = ()
     record: Path | None = None
     lock: Path | None = None
     locked: Lock | None = None
+    verify: bool = False
     bundle: Opened | None = None
     access: Access = field(default_factory=Access)
 

@@ -1,14 +1,29 @@
-"""Several transfers at a time, of which the first failure ends the others."""
+"""Threads that nothing outlives; several transfers at a time, which the first failure ends."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from assembler import interrupts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Threads(ThreadPoolExecutor):
+    """A pool that knows all its threads, whenever Ctrl-C comes.
+
+    A signal in the moment in which a thread begins would leave it running, and nobody would wait
+    for it before its files are taken away.
+    """
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        """As ThreadPoolExecutor's; signals wait meanwhile, and never come to the new thread."""
+        with interrupts.held():
+            return super().submit(fn, *args, **kwargs)
 
 
 def each(
@@ -27,7 +42,7 @@ def each(
     futures: list[Future[Result]] = []
     if not items:
         return []
-    with ThreadPoolExecutor(min(workers, len(items)), "transfer") as pool:
+    with Threads(min(workers, len(items)), "transfer") as pool:
         try:
             futures.extend(pool.submit(work, item) for item in items)
             for future in as_completed(futures):

@@ -51,7 +51,7 @@ def _show(ready: Prepared, options: Options) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     taken = Table("take", "files", "size", "what", box=None, pad_edge=False)
     for made in ready.assembly.stages:
         count = sum(node.kind != "dir" for node in made.nodes)

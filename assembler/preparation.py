@@ -8,7 +8,6 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -31,13 +30,15 @@ from assembler import (
 )
 from assembler.cache import Cache
 from assembler.download import NoRanges
-from assembler.errors import AssemblerError, UsageError
+from assembler.errors import AssemblerError, SourceError, UsageError
 from assembler.layercache import LayerCache
 from assembler.lock import Lock
 from assembler.options import Options
+from assembler.parallel import Threads
 from assembler.progress import Progress
 from assembler.reading import Reader
-from assembler.reference import Reference
+from assembler.reference import ImageName, Reference
+from assembler.remotecache import RemoteCache
 from assembler.seekindex import SeekIndex
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
@@ -67,6 +68,11 @@ class Inputs:
     indexable: list[stages.Stage]
     lock: Lock
 
+    def remote_cache(self, repository: ImageName) -> RemoteCache:
+        """Return what is kept of layers in a registry's repository."""
+        scratch = self.scratch / "remote"
+        return RemoteCache(self.options.access.client, repository, self.cache, scratch)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -94,20 +100,21 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
         # What it cannot carry out is said now, not after the reading.
         dockerfile.interpret(dockerfile.fill(template, (), {}, {}), {})
     epoch, locked = _epoch(), options.locked
-    if options.numpy is not None:
+    if options.numpy is not None and (options.release or not options.source):
         releases.check_numpy(options.numpy, release)
     known = stages.load([options.resource("stages"), *options.stages])
-    stages.choose(known, backends, release, list(options.keep))
+    chosen = stages.choose(known, backends, release, list(options.keep))
     mends = patches.load(options.resource("patches"))
     reference = Reference.parse(options.source or releases.default_source(release))
     access = options.access
     cache = access.cache = Cache(options.cache, progress.warn)
+    if access.offline and not options.bundle:
+        likely = Reference.parse(options.base or releases.default_base(release))
+        wheels = [(stage.wheel, options.numpy) for stage in chosen if stage.wheel]
+        images = [("--source", reference), ("--base", likely)]
+        offline.check(access, options.platform, images, wheels, cache)
     with ExitStack() as stack:
         scratch = stack.enter_context(_scratch(cache))
-        if access.offline and not options.bundle:
-            wanted = stages.choose(known, backends, release, list(options.keep))
-            other = Reference.parse(options.base or releases.default_base(release))
-            offline.check_images(options, release, reference, other, wanted, scratch)
         full = stack.enter_context(access.open(reference, options.platform))
         release = _release(full, release, options)
         recipe = assembly.Recipe(
@@ -122,7 +129,8 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
             locked.wheels if locked else {},
         )
         tags = options.tags or (options.default_tag(release),)
-        name = Reference.parse(options.base or releases.default_base(release))
+        labels = oci.labels(json.loads(full.config))
+        name = Reference.parse(options.base or releases.default_base(release, labels))
         with access.open(name, options.platform) as base:
             indexable = [s for s in stages.of_release(known, release) if not s.refuse]
             locking.check(options, recipe, template, full, base)
@@ -134,19 +142,32 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
 
 def prepare(inputs: Inputs, progress: Progress) -> Prepared:
     """Read both images, select and close over what is wanted. Raises AssemblerError."""
-    index = indexes.find(inputs.options.index, inputs.full, inputs.cache)
-    options, recipe = inputs.options, inputs.recipe
-    if recipe.offline and not options.bundle:
-        offline.check_layers(
-            options, recipe.release, inputs.full, inputs.base, recipe.stages, inputs.scratch
-        )
+    options, full = inputs.options, inputs.full
+    if not options.reads_all:
+        for name in options.cache_from:
+            _fetch(inputs, name, progress)
+    index = indexes.of(full, inputs.cache)
+    if options.index is not None:
+        index = indexes.read(options.index, full, options.access.client)
     try:
-        return _prepare(inputs, progress, index)
+        ready = _prepare(inputs, progress, index)
+        if options.index is not None and index is not None:
+            indexes.keep(index, full, inputs.cache)  # It proved right, and serves again.
+        return ready
     except (Stale, NoRanges) as error:
         progress.warn(f"the index is not used: {error}; the layers are read instead")
         if isinstance(error, Stale):
-            indexes.forget(inputs.full, inputs.cache)
+            indexes.forget(full, inputs.cache)
         return _prepare(inputs, progress, None)
+
+
+def _fetch(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
+    """Bring what a registry knows of the full image's layers into the cache; at worst a warning."""
+    try:
+        packs = inputs.remote_cache(repository).fetch(inputs.full)
+        progress.say(f"{packs} packs from {repository}", level=1)
+    except SourceError as error:
+        progress.warn(f"--cache-from is not used: {error}")
 
 
 def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Prepared:
@@ -166,6 +187,8 @@ def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Pre
         )
     )
     blobs, base, full = _read(inputs, progress, reader, known)
+    for remark in releases.remarks(inputs.recipe.release, full, base):
+        progress.warn(remark)
     made = assembly.assemble(inputs.recipe, full, base, scratch)
     for view in (base, full):
         for line in view.reading():
@@ -187,14 +210,20 @@ def _read(
     access, record = options.access, options.make_index
 
     def read_base() -> tuple[BlobSource, View]:
-        blobs = BlobSource(inputs.base, scratch / "base", inputs.cache)
-        folder = _folder(scratch / "base-files")
-        return blobs, View(blobs, _base_likely, Reader(blobs, folder, known))
+        base, place = inputs.base, scratch / "base"
+        here = [inputs.cache.blob(each, place / "sha256") for each in base.digests if each]
+        if hasattr(base, "keep_in") and not all(here):
+            # Its layers are wanted whole as well: they are kept while they pass.
+            base.keep_in = place
+        else:
+            base = BlobSource(base, place, inputs.cache)
+        view = View(base, _base_likely, Reader(base, _folder(scratch / "base-files"), known))
+        return BlobSource(inputs.base, place, inputs.cache), view
 
     wanted = inputs.indexable if record else recipe.stages
     likely = selection.likely(wanted, recipe.keep, all_kept=record)
     progress.say(f"reading base {inputs.base.reference}")
-    with ThreadPoolExecutor(1, "base") as pool:
+    with Threads(1, "base") as pool:
         reading = pool.submit(read_base)
         try:
             with progress.reading(inputs.full.reference, sum(inputs.full.sizes)) as access.on_bytes:
@@ -248,7 +277,12 @@ def _folder(path: Path) -> Path:
 
 
 _BASE = tree.matcher(
-    [*components.FILES, "etc/{passwd,group,shadow,gshadow,subuid,subgid}", "{usr/,}lib/**/*.so*"]
+    [
+        *components.FILES,
+        releases.OS_RELEASE,
+        "etc/{passwd,group,shadow,gshadow,subuid,subgid}",
+        "{usr/,}lib/**/*.so*",
+    ]
 )
 
 

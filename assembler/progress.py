@@ -30,7 +30,7 @@ class Progress:
         if self.verbosity < level:
             return
         if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False)
+            self._bars.console.print(text, markup=False, highlight=False, emoji=False)
         else:
             print(text, file=sys.stderr, flush=True)
 
@@ -39,9 +39,9 @@ class Progress:
         self.say(f"warning: {text}", level=-1)
 
     @contextmanager
-    def reading(self, what: str, total: int) -> Iterator[Any]:
+    def reading(self, what: str, total: int, doing: str = "reading") -> Iterator[Any]:
         """Yield a function to call with numbers of bytes as they come. total: bytes, 0 unknown."""
-        self.say(f"reading {what}" + (f" ({size(total)})" if total else ""))
+        self.say(f"{doing} {what}" + (f" ({size(total)})" if total else ""))
         if self.verbosity < 0 or not sys.stderr.isatty():
             yield lambda _count: None
             return

@@ -14,6 +14,7 @@ from typing import cast
 from assembler import seekindex, spans
 from assembler.layercache import LayerCache
 from assembler.layers import Content, Layer, Spool, Wanted, read_layer
+from assembler.parallel import Threads
 from assembler.seekindex import IndexedLayer, SeekIndex
 from assembler.sources import Source
 from assembler.streams import LayerStream
@@ -21,6 +22,7 @@ from assembler.streams import LayerStream
 # A regular file's bytes: the number of a layer, and the name of a member.
 Key = tuple[int, str]
 _READ = "read"
+_HASHING = 2  # threads that check what the cache gives
 
 
 class Reader:
@@ -66,8 +68,21 @@ class Reader:
         rest = sorted(set(range(len(sizes))) - found.keys(), key=lambda each: -sizes[each])
         return found | self._read(rest, likely)
 
-    def contents(self, wanted: Mapping[int, Collection[str]]) -> dict[Key, Content]:
-        """Return the bytes of these files, by number of layer and name."""
+    def contents(
+        self, wanted: Mapping[int, Collection[str]], *, guessed: bool = False
+    ) -> dict[Key, Content]:
+        """Return the bytes of these files, by number of layer and name.
+
+        guessed: they are but likely to be wanted, and not worth a layer that the index spares.
+        """
+        if guessed and self._index is not None:
+            digests, layers = self._source.digests, self._index.layers
+            wanted = {
+                number: [n for n in names if n in layers[digest].files]
+                if (digest := digests[number] or "") in layers
+                else names
+                for number, names in wanted.items()
+            }
         found: dict[Key, Content] = {}
 
         def missing() -> dict[int, set[str]]:
@@ -78,9 +93,13 @@ class Reader:
             return {number: names for number, names in left.items() if names}
 
         if self._known is not None:
-            for number, names in missing().items():
-                there = self._known.contents(self._source.diff_ids[number], names)
-                found |= {(number, name): content for name, content in there.items()}
+            asked = missing()
+            ids = [self._source.diff_ids[number] for number in asked]
+            with Threads(_HASHING) as pool:
+                for number, there in zip(
+                    asked, pool.map(self._known.contents, ids, asked.values()), strict=True
+                ):
+                    found |= {(number, name): content for name, content in there.items()}
         if self._index is not None:
             found |= self._by_spans(self._index, missing())
         if left := missing():

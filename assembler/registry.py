@@ -76,7 +76,7 @@ class RegistryClient:
         return Patience(self._policy, self._clock, sleep)
 
     def endpoint(self, registry: str, what: str) -> Endpoint:
-        """Return the one endpoint for `registry`; SourceError when offline, naming `what`."""
+        """Return the one endpoint for `registry`; OfflineError when offline, naming `what`."""
         if self.offline:
             raise OfflineError(
                 f"{what} would have to be read from {registry}, but --offline is set"

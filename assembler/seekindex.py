@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from assembler import layercache
 from assembler.errors import SourceError
 from assembler.layers import Layer
-from assembler.seekpoints import Point, Recorder
+from assembler.seekpoints import WINDOW, Point, Recorder
 from assembler.streams import zstd  # type: ignore[attr-defined]
 
 TYPE = "application/vnd.triton-assembler.index.v1+json+zstd"
@@ -129,6 +129,22 @@ def dump(index: SeekIndex) -> bytes:
     return zstd.compress(text.encode(), level=9)
 
 
+def _place(offset: int, size: int, sha256: str, end: int) -> Place:
+    return Place(_count(offset), _count(size), str(sha256), _count(end))
+
+
+def _point(packed: int, bits: int, plain: int, window: str) -> Point:
+    if _count(bits) > 7 or bits > _count(packed):
+        raise ValueError(f"a point at bit {bits}")
+    return Point(packed, bits, _count(plain), base64.b64decode(window)[-WINDOW:])
+
+
+def _count(value: int) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no number of bytes")
+    return value
+
+
 def load(data: bytes, where: str) -> SeekIndex:
     """Return the index that `dump` made; SourceError, naming `where`, for anything else."""
     try:
@@ -140,11 +156,8 @@ def load(data: bytes, where: str) -> SeekIndex:
                 digest: IndexedLayer(
                     layer["diff_id"],
                     layercache.from_document(layer["listing"]),
-                    {name: Place(*place) for name, place in layer["files"].items()},
-                    tuple(
-                        Point(packed, bits, plain, base64.b64decode(window))
-                        for packed, bits, plain, window in layer["points"]
-                    ),
+                    {name: _place(*place) for name, place in layer["files"].items()},
+                    tuple(_point(*point) for point in layer["points"]),
                 )
                 for digest, layer in document["layers"].items()
             }

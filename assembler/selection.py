@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from assembler import dpkg
+from assembler import dpkg, releases
 from assembler.errors import SelectionError, listing
 from assembler.layers import Wanted
 from assembler.rootfs import RootFS
@@ -24,7 +24,7 @@ def likely(stages: Iterable[Stage], keep: Iterable[str], *, all_kept: bool = Fal
 
     It is a guess that spares a second read and decides nothing: `View.fetch` brings the rest.
     """
-    globs = [*dpkg.FILES, "etc/ld.so.conf", "etc/ld.so.conf.d/*"]
+    globs = [*dpkg.FILES, releases.OS_RELEASE, "etc/ld.so.conf", "etc/ld.so.conf.d/*"]
     for stage in stages:
         globs += stage.likely
         globs += [path for take in stage.take for path in take.paths]
@@ -110,8 +110,17 @@ class Selection:
                 )
                 continue
             problems += self._run_stage(stage)
+        problems += self._nothing_kept()
         if problems:
             raise SelectionError(listing("the selection does not fit the image", problems))
+
+    def _nothing_kept(self) -> Iterator[str]:
+        """Yield a problem for each name to keep that nothing in the image goes by."""
+        for name in self.keep:
+            globs = [g for s in self.stages for d in s.drop if d.keep == name for g in d.paths]
+            fits = matcher(globs).fullmatch
+            if globs and not any(fits(path) for path in self._paths):
+                yield f"--keep {name}: {self.rootfs.full.source.reference} has nothing of it"
 
     def _run_stage(self, stage: Stage) -> list[str]:
         problems: list[str] = []

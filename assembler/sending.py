@@ -20,6 +20,7 @@ from assembler.retries import Patience
 from assembler.sessions import ChunksRefused, LostSession, Outgoing, Session
 
 ATTEMPTS = 6  # times that one blob is begun
+LARGEST = 32 << 20  # bytes of a chunk that is kept in memory, whatever a registry would like
 SMALLEST = 64 << 10  # bytes of a chunk, below which a registry that finds it too large is believed
 
 Open = Callable[[], BinaryIO]
@@ -101,13 +102,13 @@ class Sending:
 
     def _fill(self, session: Session) -> None:
         chunk, size = self._limit or session.chunk, self._descriptor.size
-        if size <= chunk:
+        if size <= min(chunk, LARGEST):
             with self._open() as raw:
                 data = _exactly(raw, size, self._what)
                 raw.read(1)  # A verified stream speaks at its end.
             session.commit(self._descriptor, data)
             self._on_bytes(size)
-        elif self._whole:
+        elif self._whole or chunk > LARGEST:
             with contextlib.ExitStack() as opened:
                 session.commit(self._descriptor, lambda: self._stream(opened))
         else:
@@ -132,6 +133,8 @@ class Sending:
             before = session.offset
             try:
                 session.send(data[sent:] if sent else data)
+                if session.offset <= before:
+                    raise LostSession(self._what, "it takes nothing")
                 self._patience.progress(session.offset - before)
                 self._on_bytes(session.offset - before)
             except RegistryError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -12,6 +11,7 @@ from isal import isal_zlib
 
 from assembler.errors import VerificationError
 from assembler.layers import Content, Spool
+from assembler.parallel import Threads
 from assembler.seekindex import SeekIndex, Span
 from assembler.seekpoints import Resumed
 from assembler.streams import CHUNK, Readable
@@ -62,7 +62,7 @@ def fetch(
         return {(number, name): content for name, content in found.items()}
 
     found: dict[tuple[int, str], Content] = {}
-    with ThreadPoolExecutor(WORKERS, "span") as pool:
+    with Threads(WORKERS, "span") as pool:
         for each in pool.map(one, work):
             found |= each
     return found
@@ -84,13 +84,21 @@ class _Tar:
     """The tar from a point on."""
 
     def __init__(self, raw: BinaryIO, span: Span) -> None:
-        self._raw, self._inflate = raw, Resumed(span.point)
+        self._raw = raw
+        self._inflate: Any = Resumed(span.point)
         self._at, self._block = span.point.plain, b""
+        self._trailer = 8  # bytes of it that follow deflate's stream (RFC 1952)
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes, none at the end. Stale for what does not inflate."""
         while not self._block:
-            data = self._raw.read(_PIECE)
+            if self._inflate.eof:
+                data = self._inflate.unused_data or self._raw.read(_PIECE)
+                data, self._trailer = data[self._trailer :], max(0, self._trailer - len(data))
+                if data:
+                    self._inflate = isal_zlib.decompressobj(31)
+            else:
+                data = self._raw.read(_PIECE)
             if not data:
                 return b""
             try:

@@ -89,7 +89,8 @@ class Environment:
 class Stage:
     """One stage file; `order` says where its layer lies (low: changes least).
 
-    backend: it is taken when that backend is asked for, else always.
+    backend: it is taken when that backend is asked for, else always. keep: a name; it is taken
+    with `--keep NAME` alone.
     refuse: the backend can not be had, and why. libraries: what the closure finds goes here.
     wheel: the Python package that is fetched and put in here. packages: Debian packages; one
     that ends in `?` may be absent. likely: paths (globs) that packages or needed libraries will
@@ -101,6 +102,7 @@ class Stage:
     order: int = 50
     releases: SpecifierSet = field(default_factory=SpecifierSet)
     backend: str = ""
+    keep: str = ""
     refuse: str = ""
     libraries: bool = False
     wheel: str = ""
@@ -247,7 +249,7 @@ def choose(
     """Return the stages that make up an image: those of no backend, and those of `backends`.
 
     release: like 24.05; None where it is not known, then release ranges are not asked.
-    keep: names whose `[[drop]]` rules are left out.
+    keep: names whose `[[drop]]` rules are left out, and whose stages are taken.
     Raises UsageError for a backend or a name to keep that no stage knows.
     """
     stages = of_release(stages, release)
@@ -264,6 +266,8 @@ def choose(
             problems.append(f"backend {backend!r} is refused: {known[backend].refuse}")
     chosen = [s for s in stages if not s.backend or s.backend in backends]
     keeps = {drop.keep for stage in chosen for drop in stage.drop if drop.keep}
+    keeps |= {stage.keep for stage in chosen if stage.keep}
+    chosen = [stage for stage in chosen if not stage.keep or stage.keep in keep]
     problems += [
         f"--keep {name}: no stage of this image knows it; there are "
         f"{', '.join(sorted(keeps)) or 'none'}"

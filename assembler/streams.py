@@ -23,6 +23,8 @@ else:
     from backports import zstd
 
 CHUNK = 1 << 20
+# What is read at once: what was inflated is hashed and walked while the processor still has it.
+BLOCK = 1 << 18
 GZIP = b"\x1f\x8b"
 # A skippable frame (0x184D2A5?) may come first, as in zstd:chunked layers.
 ZSTD = tuple([b"\x28\xb5\x2f\xfd"] + [bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60)])
@@ -138,7 +140,7 @@ class InflatingReader(Readable):
     def _inflate(self, size: int) -> bytes:
         while True:
             if self._stream.eof:
-                rest = self._stream.unused_data or self._raw.read(CHUNK) or b""
+                rest = self._stream.unused_data or self._raw.read(BLOCK) or b""
                 # Some writers pad the file with zeros after the last member.
                 rest = rest.lstrip(b"\0")
                 if not rest:
@@ -151,7 +153,7 @@ class InflatingReader(Readable):
                 assert self._factory is not None
                 self._stream, self._input = self._factory(), rest
             elif not self._input and self._stream.needs_input:
-                self._input = self._raw.read(CHUNK) or b""
+                self._input = self._raw.read(BLOCK) or b""
                 if not self._input:
                     raise EOFError("the compressed data stops in the middle")
             data, self._input = self._input, b""
@@ -191,9 +193,9 @@ class LayerStream(Readable):
 
     def finish(self) -> None:
         """Read to the very end, where digests are checked (go-containerregistry, mutate.go)."""
-        while self._tar.read(CHUNK):
+        while self._tar.read(BLOCK):
             pass
-        while self._blob.read(CHUNK):
+        while self._blob.read(BLOCK):
             pass
 
     @property
@@ -258,7 +260,7 @@ class Forward:
         return b"".join(parts)
 
     def _more(self) -> bool:
-        data = self._stream.read(CHUNK)
+        data = self._stream.read(BLOCK)
         if not data:
             return False
         self._before += len(self._block)

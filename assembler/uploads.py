@@ -9,6 +9,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import requests
 
@@ -60,6 +61,17 @@ class Uploader:
         if session is not None:
             session.abandon()
 
+    def has(self, name: ImageName, descriptor: oci.Descriptor, what: str = "") -> bool:
+        """Tell whether the repository of `name` has the blob."""
+        what = what or f"blob {descriptor.digest[:19]}…"
+        endpoint = self._client.endpoint(name.registry, what)
+        patience = self._client.patience(self._cancelled)
+        while True:
+            try:
+                return self._look(endpoint, name, descriptor, what)
+            except RegistryError as error:
+                self._wait(patience, error)
+
     def blob(
         self,
         name: ImageName,
@@ -77,25 +89,14 @@ class Uploader:
         """
         what = what or f"blob {descriptor.digest[:19]}…"
         endpoint = self._client.endpoint(name.registry, what)
-        patience = self._client.patience(self._cancelled)
-
-        def there() -> bool:
-            path = f"/v2/{name.repository}/blobs/{descriptor.digest}"
-            return self._has(endpoint, path, push(name.repository), descriptor, what)
-
-        while True:
-            try:
-                if there():
-                    return THERE
-                break
-            except RegistryError as error:
-                self._wait(patience, error)
+        if self.has(name, descriptor, what):
+            return THERE
         session: Session | None = None
         for origin in dict.fromkeys(mount_from):
             # Whatever speaks against mounting, there is another way (ggcr #1404, #1679).
             with contextlib.suppress(RegistryError):
-                path = f"/v2/{origin}/blobs/{descriptor.digest}"
-                if self._has(endpoint, path, pull(origin), descriptor, what):
+                place = replace(name, repository=origin)
+                if self._look(endpoint, place, descriptor, what, pull(origin)):
                     mount = (descriptor.digest, origin)
                     session = Session.begin(endpoint, name.repository, what, mount)
                     if session is None:
@@ -105,7 +106,7 @@ class Uploader:
             endpoint, name.repository, descriptor, open_, what,
             self._client.patience(self._cancelled), self._cancelled, self._on_bytes,
         )  # fmt: skip
-        sending.run(session, there)
+        sending.run(session, lambda: self._look(endpoint, name, descriptor, what))
         return SENT
 
     def manifest(self, name: ImageName, reference: str, raw: bytes, media_type: str) -> None:
@@ -127,6 +128,21 @@ class Uploader:
                 return
             except RegistryError as error:
                 self._wait(patience, error)
+
+    def document(
+        self, name: ImageName, reference: str, artifact_type: str, blobs: Sequence[oci.Json]
+    ) -> None:
+        """Have an artifact under a tag. blobs: descriptors of what it is made of, sent before."""
+        empty = oci.Descriptor(oci.OCI_EMPTY, oci.sha256(b"{}"), 2)
+        self.blob(name, empty, lambda: io.BytesIO(b"{}"))
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": oci.OCI_MANIFEST,
+            "artifactType": artifact_type,
+            "config": empty.json(),
+            "layers": list(blobs),
+        }
+        self.manifest(name, reference, oci.canonical(manifest), oci.OCI_MANIFEST)
 
     def artifact(self, name: ImageName, subject: oci.Descriptor, artifact: Artifact) -> str:
         """Have `artifact` beside the manifest `subject`, as its referrer; return its digest.
@@ -186,17 +202,19 @@ class Uploader:
             raise RegistryError(f"{name.registry} changed {what}: it has digest {stored} there")
         return response
 
-    def _has(
+    def _look(
         self,
         endpoint: Endpoint,
-        path: str,
-        scopes: Scopes,
+        name: ImageName,
         descriptor: oci.Descriptor,
         what: str,
+        scopes: Scopes = (),
     ) -> bool:
         # A registry that does not let us look is asked to take it, and says then what it minds.
+        # distribution answers 500 where its disk was full when it noted a blob, till it comes anew.
         with endpoint.send(
-            "HEAD", path, scopes, what, accept=(200, 400, 403, 404, 405)
+            "HEAD", f"/v2/{name.repository}/blobs/{descriptor.digest}",
+            scopes or push(name.repository), what, accept=(200, 400, 403, 404, 405, 500),
         ) as response:  # fmt: skip
             length = response.headers.get("Content-Length")
             return response.status_code == 200 and length in (None, str(descriptor.size))

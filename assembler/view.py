@@ -32,7 +32,7 @@ class View:
             self._contents |= {(number, name): found for name, found in layer.contents.items()}
             self.tree.apply(layer, number)
         if not self._reader.all_read:
-            self.fetch(path for path in self.tree if likely(path))
+            self._fetch((path for path in self.tree if likely(path)), guessed=True)
 
     @classmethod
     def of(cls, source: Source, spool: Path, likely: Wanted) -> View:
@@ -41,13 +41,16 @@ class View:
 
     def fetch(self, paths: Iterable[str]) -> None:
         """Make sure that the content of these regular files (real paths) is at hand."""
+        self._fetch(paths, guessed=False)
+
+    def _fetch(self, paths: Iterable[str], *, guessed: bool) -> None:
         missing: dict[int, set[str]] = defaultdict(set)
         for path in paths:
             entry = self.tree[path]
             if entry.kind == "file" and (entry.layer, entry.member) not in self._contents:
                 missing[entry.layer].add(entry.member)
         if missing:
-            self._contents |= self._reader.contents(missing)
+            self._contents |= self._reader.contents(missing, guessed=guessed)
 
     def content(self, path: str) -> Content:
         """Return the content of the regular file at `path` (a real path)."""

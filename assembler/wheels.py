@@ -29,12 +29,17 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename as parse_tags
 from packaging.version import InvalidVersion, Version
 
+from assembler import offline as local
 from assembler.cache import Cache
 from assembler.elf import Elf
 from assembler.errors import SelectionError, UsageError
 from assembler.rootfs import Node, RootFS
 
 _SECONDS = 600
+
+
+class DamagedWheel(SelectionError):
+    """A wheel is not what its RECORD says."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,9 @@ class Target:
 def find_target(rootfs: RootFS, libc: Elf) -> Target:
     """Return the Python that the new image has. SelectionError where there is none.
 
-    Debian's own Python looks for what pip installs in /usr/local/lib/pythonX.Y/dist-packages;
-    any other in the site-packages beside its standard library.
+    Debian's own Python, in /usr/bin, looks for what pip installs in
+    /usr/local/lib/pythonX.Y/dist-packages; any other in the site-packages beside its standard
+    library.
     """
     for name in ("usr/local/bin/python3", "usr/bin/python3"):
         real = rootfs.tree.resolve(name)
@@ -94,7 +100,7 @@ def find_target(rootfs: RootFS, libc: Elf) -> Target:
             break
     else:
         raise SelectionError("the selection has no python3, so no package can be put in")
-    if "usr/lib/python3/dist-packages" in rootfs.tree and name.startswith("usr/bin"):
+    if name.startswith("usr/bin"):
         folder = f"usr/local/lib/python{match[1]}.{match[2]}/dist-packages"
     else:
         folder = f"{name.rsplit('/bin/', 1)[0]}/lib/python{match[1]}.{match[2]}/site-packages"
@@ -142,12 +148,14 @@ def fetch(
             *(f"--platform={platform}" for platform in target.platforms),
         ]
         # fmt: on
+        environment = dict(os.environ)
         if offline:
-            command.append("--no-index")
+            words, environment = local.pip_settings()
+            command += words
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_SECONDS, check=False,
-                env=os.environ | {"LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
+                env=environment | {"LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise SelectionError(f"pip fetched no {name} {version} in {_SECONDS} s") from None
@@ -240,7 +248,7 @@ def _hash(sha256: str) -> Hash:
 
 
 def unpack(rootfs: RootFS, wheel: Path, target: Target, stage: str) -> list[Node]:
-    """Return the nodes that `wheel` makes; SelectionError where it is damaged."""
+    """Return the nodes that `wheel` makes; DamagedWheel where it makes none."""
     destination = _Destination(rootfs, target, stage, wheel.name)
     try:
         with WheelFile.open(wheel) as source, warnings.catch_warnings():
@@ -251,7 +259,7 @@ def unpack(rootfs: RootFS, wheel: Path, target: Target, stage: str) -> list[Node
             install(source, destination, {"INSTALLER": b"assembler\n"})
             _compare(destination.nodes, source.read_dist_info("RECORD"), target.folder)
     except Exception as error:  # the zip, its RECORD or its metadata: one answer to all
-        raise SelectionError(f"{wheel} is damaged ({error}); delete it and run again") from None
+        raise DamagedWheel(f"{wheel} is damaged ({error}); delete it and run again") from None
     return destination.nodes
 
 

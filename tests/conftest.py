@@ -17,6 +17,15 @@ from tests.standin.services import engine, push, registry
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Words of our own on pytest's command line."""
+    parser.addoption(
+        "--all-releases",
+        action="store_true",
+        help="serve every release whose real binaries PyPI has (600 MB to fetch), not just two",
+    )
+
+
 @pytest.fixture(scope="session")
 def work() -> Path:
     """A folder that outlives the session: stand-ins are made once."""

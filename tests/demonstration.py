@@ -11,8 +11,8 @@ from pathlib import Path
 
 import requests
 
-from tests.serving.models import write_repository
-from tests.serving.server import serve
+from assembler.verify.serving.models import write_repository
+from assembler.verify.serving.server import serve
 from tests.standin.build import RELEASE, build
 from tests.standin.services import engine, push, registry
 

@@ -194,7 +194,12 @@ class _BundledReader(Reader):
             self.how[number] = f"not read: {self._file.where} has what it lists"
         return found
 
-    def contents(self, wanted: Mapping[int, Collection[str]]) -> dict[Key, Content]:
+    def contents(
+        self,
+        wanted: Mapping[int, Collection[str]],
+        *,
+        guessed: bool = False,  # noqa: ARG002
+    ) -> dict[Key, Content]:
         """Return the bytes of those of these files that the bundle has, verified."""
         found: dict[Key, Content] = {}
         for number, names in wanted.items():

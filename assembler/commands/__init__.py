@@ -5,5 +5,6 @@ exit status; what is heavy is imported in `run`. Add a module to COMMANDS, and i
 """
 
 COMMANDS = (
-    "extract", "plan", "inspect", "lock", "mirror", "bundle", "index", "cache",
+    "extract", "plan", "verify", "inspect", "releases", "lock", "bundle", "mirror", "index",
+    "cache",
 )  # fmt: skip

@@ -86,7 +86,7 @@ def _show(files: list[Stored], folder: Path, *, as_json: bool) -> None:
     for kind in sorted(sizes):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(used[kind]))
         table.add_row(kind, str(counts[kind]), size(sizes[kind]), when)
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(table)
     console.print(f"{size(sizes.total())} in {folder}", markup=False, soft_wrap=True)
 

@@ -37,11 +37,28 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         with bundled(words, progress) as options:
             result = extract(options, progress)
     else:
-        result = extract(shared.options(words, progress.warn), progress)
+        options = shared.options(words, progress.warn, several=True)
+        if len(options.platforms) > 1:
+            return _several(options, words, progress)
+        result = extract(options, progress)
     if words.json:
         print(json.dumps(result.json(), indent=1))
     elif not words.quiet:
         _table(result, progress)
+    return 0
+
+
+def _several(options: Options, words: argparse.Namespace, progress: Progress) -> int:
+    """Make an image for each platform, and their index."""
+    from assembler.platforms import extract_all
+
+    made = extract_all(options, progress)
+    if words.json:
+        print(json.dumps(made.json(), indent=1))
+    elif not words.quiet:
+        for result in made.images.values():
+            _table(result, progress)
+        progress.say(f"index   {made.digest}")
     return 0
 
 
@@ -71,7 +88,7 @@ def bundled(words: argparse.Namespace, progress: Progress) -> Iterator[Options]:
         return all(
             ("release" not in given or image["release"] == words.release,
              "backends" not in given or set(image["backends"]) == set(words.backend),
-             "platform" not in given or image["platform"] == words.platform)
+             "platform" not in given or image["platform"] == str(options.platform))
         )  # fmt: skip
 
     with opened(words.bundle, asked) as found:
@@ -102,12 +119,25 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         "nothing goes into the Engine",
     )
     add(
+        "--multi-platform",
+        action="store_true",
+        help="with --push: put it into the index that the tag names, beside other platforms",
+    )
+    add(
         "--builder",
         choices=("direct", "engine"),
         default="direct",
         help="direct needs no Docker; engine runs docker build, for a Dockerfile with RUN",
     )
+    add(
+        "--cache-to",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="put what is now known of the layers into this repository; repeatable",
+    )
     add("--dockerfile", type=Path, metavar="FILE", help="in the place of Dockerfile.final")
+    add("--verify", action="store_true", help="prove that it serves before it gets its name")
     add(
         "--record",
         type=Path,
@@ -138,7 +168,7 @@ def _table(result: Result, progress: Progress) -> None:
             stage["name"], str(stage["files"]), size(stage["size"]), size(stage["compressed"]),
             stage["digest"][7:19],
         )  # fmt: skip
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     console.print(table)
     base, image = result.finished.base_size, result.finished.image
     for line in (

@@ -19,9 +19,8 @@ HELP = "make a seek index, with which others fetch only what they want of the fu
 def add(command: argparse.ArgumentParser) -> None:
     """Add the command's words."""
     shared.inputs(command)
-    command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="where to write it"
-    )
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write it")
+    command.add_argument("--push", metavar="REF", help="a registry's name to put it under")
     shared.messages(command)
 
 
@@ -32,20 +31,29 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     from assembler.errors import UsageError
     from assembler.preparation import opened, prepare
     from assembler.progress import size
+    from assembler.reference import ImageName
 
-    check_output(words.output, over=True)
     path, words.output = words.output, None
+    name = ImageName.parse(words.push.removeprefix("docker://")) if words.push else None
+    words.push = ()
+    if path is None and name is None:
+        raise UsageError("say where to put the index: -o FILE, --push REF, or both")
+    if path is not None:
+        check_output(path, over=True)
     options = replace(shared.options(words, progress.warn), make_index=True)
     with opened(options, progress) as inputs:
         if not hasattr(inputs.full, "open_span"):
             raise UsageError(f"{inputs.full.reference}: an index is of an image in a registry")
-        index = None if options.read_all else indexes.find(None, inputs.full, inputs.cache)
+        index = None if options.read_all else indexes.of(inputs.full, inputs.cache)
         if index is None:
             index = prepare(inputs, progress).index
         assert index is not None
         data = seekindex.dump(index)
-        with made_beside(path, folder=False, over=True) as temporary:
-            temporary.write_bytes(data)
+        if name is not None:
+            indexes.push(data, name, options.access.client)
+        if path is not None:
+            with made_beside(path, folder=False, over=True) as temporary:
+                temporary.write_bytes(data)
         document = {
             "source": inputs.full.reference,
             "digest": inputs.full.digest,
@@ -58,7 +66,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         print(json.dumps(document, indent=1))
     else:
         progress.say(
-            f"{path}: {document['files']} files of {document['layers']} layers, "
+            f"{path or name}: {document['files']} files of {document['layers']} layers, "
             f"{document['points']} points, {size(len(data))}"
         )
     return 0

@@ -36,7 +36,7 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     add("--source", metavar="REF", help="the full image for that; default: as the record names it")
     add("--base", metavar="REF", help="the base for that; default: as the record names it")
-    add("--platform", default=shared.machine(), metavar="OS/ARCH", help="default %(default)s")
+    add("--platform", action="append", metavar="OS/ARCH", help=f"default {shared.machine()}")
     shared.access(command)
     shared.messages(command)
 
@@ -46,6 +46,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     import json
     import tempfile
 
+    from assembler import recorded
     from assembler.cache import Cache
     from assembler.destinations.files import check_output, made_beside
     from assembler.inspection import opening, text
@@ -61,7 +62,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     ):
         with progress.reading(source.reference, sum(source.sizes)) as access.on_bytes:
             view = opening.read(source, Path(folder))
-        record, where = opening.find_record(words.record, reference, view, cache)
+        record, where = recorded.find(words.record, reference, source, access, cache, derived=True)
         if words.provenance:
             return _provenance(words, access, source, record, cache, Path(folder))
         image = Inspected(str(reference), view, record, where)

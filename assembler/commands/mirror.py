@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from assembler.mirroring import Copied
     from assembler.progress import Progress
 
+CACHE = "assembler-cache"  # the repository, under --to, of what is known of layers
 HELP = "copy what extract needs, or what it makes, into a registry of your own"
 
 
@@ -30,7 +31,8 @@ def add(command: argparse.ArgumentParser) -> None:
     add(
         "--slim",
         action="store_true",
-        help="the slim image, which is made, and its base, in the place of the full image",
+        help="the slim image, which is made, its base, and the cache for HOST/PATH/assembler-cache "
+        "(see extract --cache-from), in the place of the full image",
     )
     shared.inputs(command)
     shared.messages(command)
@@ -58,7 +60,8 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     copier = mirroring.Mirroring(client, None if words.all_platforms else options.platform)
     plans = [copier.plan(*pair) for pair in pairs]
     done: list[Copied] = []
-    with progress.reading(f"into {to}", sum(plan.size for plan in plans)) as copier.on_bytes:
+    total = sum(plan.size for plan in plans)
+    with progress.reading(f"into {to}", total, "copying") as copier.on_bytes:
         for plan in plans:
             done.append(copier.copy(plan, [each.target for each in done]))
     made = _slim(words, to, release, pairs[0][0].registry, progress) if words.slim else None
@@ -76,13 +79,18 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
 def _slim(
     words: argparse.Namespace, to: str, release: str, base_registry: str, progress: Progress
 ) -> Result:
-    """Make the slim image and push it; the base is read where it is now, and mounted from there."""
+    """Make the slim image and push it; the base is read where it is now, and mounted from there.
+
+    Beside it goes what is known of the full image's layers, for who makes another one of it.
+    """
     from assembler.extract import extract
+    from assembler.reference import ImageName
 
     words.mirror.insert(0, f"{base_registry}={to}")
     options = shared.options(words, progress.warn)
     name = f"{to}/{options.default_tag(release)}"
-    return extract(replace(options, release=release, push=(name,)), progress)
+    caches = () if words.no_cache else (ImageName.parse(f"{to}/{CACHE}", default_tag=None),)
+    return extract(replace(options, release=release, push=(name,), cache_to=caches), progress)
 
 
 def _report(done: list[Copied], made: Result | None, progress: Progress) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from assembler.oci import Platform
     from assembler.options import Options
+    from assembler.reference import ImageName
     from assembler.sources.opening import Access
 
 
@@ -46,7 +47,7 @@ def inputs(command: argparse.ArgumentParser, *, several: bool = False) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="keep what a stage drops under this name, like openvino; repeatable",
+        help="bring what is left out under this name: openvino, python-api; repeatable",
     )
     add(
         "--source",
@@ -60,7 +61,12 @@ def inputs(command: argparse.ArgumentParser, *, several: bool = False) -> None:
         help="the base image, in the same forms; default the ubuntu of the release",
     )
     add("--numpy", metavar="VERSION", help="numpy to pin; default 1.26.4 (1.24.4 for Python 3.8)")
-    add("--platform", default=machine(), metavar="OS/ARCH", help="default %(default)s")
+    add(
+        "--platform",
+        action="append",
+        metavar="OS/ARCH",
+        help=f"default {machine()}; given twice, extract makes an index",
+    )
     add(
         "--stages",
         action="append",
@@ -93,6 +99,13 @@ def access(command: argparse.ArgumentParser) -> None:
     add("--offline", action="store_true", help="use no network at all")
     cache(command)
     add("--no-cache", action="store_true", help="read and write no cache")
+    add(
+        "--cache-from",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="a repository where --cache-to has put what is known of layers; repeatable",
+    )
     add("--index", action="store_true", help="make a seek index while every layer is read")
     add(
         "--index-from",
@@ -127,15 +140,25 @@ def bytes_of(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def platform_of(words: argparse.Namespace) -> Platform:
-    """Return the platform asked for; UsageError where it is none."""
+def platforms_of(words: argparse.Namespace) -> tuple[Platform, ...]:
+    """Return the platforms asked for; UsageError where one is none."""
     from assembler.errors import UsageError
     from assembler.oci import Platform
 
     try:
-        return Platform.parse(words.platform)
+        return tuple(dict.fromkeys(map(Platform.parse, words.platform or [machine()])))
     except ValueError as error:
         raise UsageError(f"--platform: {error}") from None
+
+
+def platform_of(words: argparse.Namespace) -> Platform:
+    """Return the one platform asked for; UsageError where there are several."""
+    from assembler.errors import UsageError
+
+    first, *others = platforms_of(words)
+    if others:
+        raise UsageError(f"{words.command} takes one --platform")
+    return first
 
 
 def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str = "") -> Access:
@@ -157,15 +180,21 @@ def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str
 
 
 def options(
-    words: argparse.Namespace, warn: Callable[[str], None], *, leave_out: str = ""
+    words: argparse.Namespace,
+    warn: Callable[[str], None],
+    *,
+    leave_out: str = "",
+    several: bool = False,
 ) -> Options:
     """Return what `words` ask for; UsageError where they make no sense.
 
     leave_out: a mirror that is not to be read from, since it is being written.
+    several: whether the command takes several platforms.
     """
     from assembler.options import Options
     from assembler.wheels import check_version
 
+    platforms = platforms_of(words) if several else (platform_of(words),)
     if words.numpy is not None:
         check_version(words.numpy)
     cache = None if words.no_cache else words.cache_dir
@@ -177,8 +206,10 @@ def options(
         tags=tuple(getattr(words, "tag", ())),
         output=getattr(words, "output", None),
         push=tuple(getattr(words, "push", ())),
+        multi_platform=getattr(words, "multi_platform", False),
         numpy=words.numpy,
-        platform=platform_of(words),
+        platform=platforms[0],
+        platforms=platforms,
         builder=getattr(words, "builder", "direct"),
         keep=tuple(words.keep),
         stages=tuple(words.stages),
@@ -187,8 +218,13 @@ def options(
         read_all=words.read_all,
         make_index=words.index,
         index=words.index_from,
+        cache_from=tuple(_repository(each, "--cache-from", cache) for each in words.cache_from),
+        cache_to=tuple(
+            _repository(each, "--cache-to", cache) for each in getattr(words, "cache_to", ())
+        ),
         record=getattr(words, "record", None),
         lock=getattr(words, "lock", None),
+        verify=getattr(words, "verify", False),
         access=reach(words, warn, leave_out),
     )
     if getattr(words, "locked", None) is None:
@@ -200,9 +236,21 @@ def options(
 
 def given(words: argparse.Namespace) -> set[str]:
     """Return the names of the options that the user gave, of those that a lock has as well."""
-    usual = {"platform": machine(), "builder": "direct"}
+    usual = {"builder": "direct"}
     names = ("release", "backend", "keep", "source", "base", "numpy", "platform", "builder")
     found = {
         name for name in names if getattr(words, name, None) not in (None, [], usual.get(name))
     }
     return {"backends" if name == "backend" else name for name in found}
+
+
+def _repository(text: str, option: str, cache: Path | None) -> ImageName:
+    from assembler.errors import UsageError
+    from assembler.reference import ImageName
+
+    if cache is None:
+        raise UsageError(f"{option} goes by way of the cache: leave out --no-cache")
+    name = ImageName.parse(text.removeprefix("docker://"))
+    if not name.digest and ":" in text.rpartition("/")[2]:
+        raise UsageError(f"{option} {text}: name a repository; the tags in it come by themselves")
+    return name

@@ -77,3 +77,12 @@ class Image:
     @property
     def digest(self) -> str:
         return oci.sha256(self.manifest)
+
+    @property
+    def entry(self) -> oci.Json:
+        """How an index lists it."""
+        platform = self.platform
+        pairs = (("os", platform.os), ("architecture", platform.architecture),
+                 ("variant", platform.variant))  # fmt: skip
+        found = oci.Descriptor(oci.OCI_MANIFEST, self.digest, len(self.manifest)).json()
+        return found | {"platform": {key: value for key, value in pairs if value}}

@@ -45,16 +45,7 @@ def layout(image: Image, tags: Sequence[str], *, list_artifacts: bool) -> dict[s
         image.id: image.config,
         **{layer.descriptor.digest: _content(layer) for layer in image.layers},
     }
-    target = oci.Descriptor(oci.OCI_MANIFEST, image.digest, len(image.manifest)).json()
-    target["platform"] = {
-        key: value
-        for key, value in (
-            ("os", image.platform.os),
-            ("architecture", image.platform.architecture),
-            ("variant", image.platform.variant),
-        )
-        if value
-    }
+    target = image.entry
     entries = [target | {"annotations": _annotations(name)} for name in names_of(tags)] or [target]
     for artifact in image.artifacts:
         manifest = artifact.manifest(oci.Descriptor.parse(target, "the image"))

@@ -62,7 +62,11 @@ def check_push(pushes: Sequence[str], *, offline: bool) -> tuple[ImageName, ...]
 
 
 def open_pushing(
-    names: Sequence[ImageName], client: RegistryClient, local: Destination | None
+    names: Sequence[ImageName],
+    client: RegistryClient,
+    local: Destination | None,
+    *,
+    multi_platform: bool = False,
 ) -> Destination:
     """Return what pushes to `names` and then delivers to `local`, which fails less often.
 
@@ -70,8 +74,8 @@ def open_pushing(
     """
     from assembler.destinations.registry import RegistryDestination
 
-    pushing: list[Destination] = [RegistryDestination(names, client)] if names else []
-    return Several([*pushing, *([local] if local is not None else [])])
+    pushing = RegistryDestination(names, client, multi_platform=multi_platform)
+    return pushing if local is None else Several([pushing, local])
 
 
 def open_destination(output: Path | None) -> Destination:

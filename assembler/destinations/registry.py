@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from assembler import oci, parallel
+from assembler import indexing, oci, parallel
 from assembler.connections import RegistryError
 from assembler.destinations import Image
 from assembler.errors import UsageError
@@ -27,7 +27,8 @@ BASE_NAME = "org.opencontainers.image.base.name"
 class RegistryDestination:
     """Tags in registries. RegistryError where we may not push, before any work is done.
 
-    on_bytes: told the number of bytes of each piece that was sent.
+    on_bytes: told the number of bytes of each piece that was sent. multi_platform: the tags name
+    indexes, in which the image takes its place beside those of other platforms.
     """
 
     def __init__(
@@ -35,16 +36,29 @@ class RegistryDestination:
         names: Sequence[ImageName],
         client: RegistryClient,
         on_bytes: Callable[[int], object] | None = None,
+        *,
+        multi_platform: bool = False,
     ) -> None:
-        self._names, self._client = names, client
+        self._names, self._client, self._multi_platform = names, client, multi_platform
         self._cancelled = threading.Event()
         self._uploader = Uploader(client, cancelled=self._cancelled, on_bytes=on_bytes)
         for name in names:
             self._uploader.check(name)
 
-    def has(self, _image: Image) -> bool:
-        """Return False: what a registry has is asked for blob by blob."""
-        return False
+    def has(self, image: Image) -> bool:
+        """Tell whether all of its blobs are where they are to be."""
+        config = oci.Descriptor(oci.OCI_CONFIG, image.id, len(image.config))
+        blobs = [config, *(layer.descriptor for layer in image.layers)]
+        pairs = [(name, blob) for name in self._names for blob in blobs]
+        return all(
+            parallel.each(
+                pairs,
+                lambda pair: self._uploader.has(*pair),
+                workers=WORKERS,
+                cancelled=self._cancelled,
+                interrupt=self._client.interrupt,
+            )
+        )
 
     def deliver(self, image: Image, tags: Sequence[str]) -> None:  # noqa: ARG002
         """Push the image; `tags` are names for elsewhere. Raises RegistryError."""
@@ -59,7 +73,10 @@ class RegistryDestination:
                     # The image is worth having without it, where a registry takes images alone.
                     self._client.warn(f"not beside the image: {error}")
         for name in self._names:
-            self._uploader.manifest(name, name.reference, image.manifest, oci.OCI_MANIFEST)
+            raw, kind = image.manifest, oci.OCI_MANIFEST
+            if self._multi_platform:
+                raw, kind = indexing.with_image(self._client, name, image), oci.OCI_INDEX
+            self._uploader.manifest(name, name.reference, raw, kind)
 
     def _blobs(self, image: Image, name: ImageName, pushed: Sequence[ImageName]) -> None:
         config = oci.Descriptor(oci.OCI_CONFIG, image.id, len(image.config))

@@ -18,6 +18,7 @@ from assembler.view import View
 
 BIGGEST = 200
 _DEPTH = 6
+_HISTORY = 200
 _STAGE = re.compile(r"assembler: stage (\S+)")
 Report = dict[str, Any]
 
@@ -55,13 +56,16 @@ class Inspected:
         if self.record:
             names = {each["diff_id"]: each["name"] for each in self.record["layers"]}
             return {n: names[each] for n, each in enumerate(diff_ids) if each in names}
-        history = [
-            each for each in self.view.config.get("history") or [] if not each.get("empty_layer")
-        ]
-        if len(history) != len(diff_ids):
-            return {}
-        found = ((n, _STAGE.match(e.get("created_by") or "")) for n, e in enumerate(history))
+        found = ((n, _STAGE.match(text)) for n, text in enumerate(self.history))
         return {number: match[1] for number, match in found if match}
+
+    @cached_property
+    def history(self) -> list[str]:
+        """What made each layer, as the image's config has it; empty where it does not say."""
+        known = self.view.config.get("history") or []
+        texts = (str(e.get("created_by") or "") for e in known if not e.get("empty_layer"))
+        made = [" ".join(text.split())[:_HISTORY] for text in texts]
+        return made if len(made) == len(self.view.source.diff_ids) else []
 
     def layer_name(self, number: int) -> str:
         """Return what a layer is called: its stage, `base` beneath those, `above` over them."""
@@ -115,7 +119,7 @@ class Inspected:
         return [
             {
                 "name": (name := self.layer_name(number)),
-                "summary": summaries.get(name, ""),
+                "summary": summaries.get(name) or (self.history[number] if self.history else ""),
                 "diff_id": diff_id,
                 "files": counts[number],
                 "size": sizes[number],
@@ -164,7 +168,14 @@ class Inspected:
         path, tree = text.strip("/"), self.view.tree
         real = tree.physical(path)
         if real is None:
-            return {"path": f"/{path}", "present": False, "left_out": self._left_out(path)}
+            known = (self.record or {}).get("files", {}).get(f"/{path}")
+            return {
+                "path": f"/{path}",
+                "present": False,
+                "left_out": self._left_out(path),
+                "record": self.where or None,
+                "removed": {key: known[key] for key in ("stage", "reason")} if known else None,
+            }
         entry, entry_of = tree[real], self.known(real)
         layer = self.layer_name(entry.layer) if entry.layer >= 0 else None
         answer: dict[str, Any] = {

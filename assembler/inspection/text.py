@@ -17,12 +17,12 @@ def show(report: dict[str, Any]) -> None:
     """Print a report to standard output."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = _WIDE
 
     def line(name: str, text: str) -> None:
-        console.print(f"{name:<9} {text}", markup=False, soft_wrap=True)
+        console.print(f"{name:<9} {_plain(text)}", soft_wrap=True)
 
     image = report["image"]
     packed = f", {size(image['compressed'])} compressed" if image["compressed"] else ""
@@ -53,32 +53,35 @@ def show(report: dict[str, Any]) -> None:
 def explain(answer: dict[str, Any]) -> None:
     """Print what is known of one path."""
     if not answer["present"]:
-        rule = answer["left_out"]
-        print(f"{answer['path']} is not in the image")
-        if rule:
+        rule, known = answer["left_out"], answer["removed"]
+        unknown = "no rule of the record names it: no stage takes it, nothing needs it"
+        print(f"{_plain(answer['path'])} is not in the image")
+        if known:
+            print(f"removed   in a layer above; stage {known['stage']} had it: {known['reason']}")
+        elif rule:
             keep = f" (--keep {rule['keep']} brings it)" if rule["keep"] else ""
             print(f"left out  {rule['reason']}: stage {rule['stage']}{keep}")
         else:
-            print("left out  no rule of the record names it: no stage takes it, nothing needs it")
+            print(f"left out  {unknown if answer['record'] else 'no record says why'}")
         return
     origin = answer.pop("origin", {})
     for key in ("path", "kind", "size", "mode", "sha256", "target", "leads_to", "layer", "diff_id",
                 "package", "reason", "original"):  # fmt: skip
         if answer.get(key) not in (None, ""):
-            print(f"{key.replace('_', ' '):<9} {answer[key]}")
+            print(f"{key.replace('_', ' '):<9} {_plain(str(answer[key]))}")
     if origin:
         known = {key: origin[key] for key in ("image", "digest", "sha256") if key in origin}
         kind, name = origin["kind"], origin["name"]
         what = kind if kind == name else f"{kind} {name}"
         print(f"{'origin':<9} {', '.join([what, *(f'{k} {v}' for k, v in known.items())])}")
         if kind == "layer" and origin["path"] != answer["path"]:
-            print(f"{'':<9} where it is {origin['path']}")
+            print(f"{'':<9} where it is {_plain(origin['path'])}")
 
 
 def findings(found: Iterable[Finding]) -> None:
     """Print what a check of provenance found."""
     for each in found:
-        print(f"{each.kind:<6} {each.path}: {each.text}")
+        print(_plain(f"{each.kind:<6} {each.path}: {each.text}"))
 
 
 def _table(*columns: str) -> Any:
@@ -91,11 +94,20 @@ def _table(*columns: str) -> Any:
     return table
 
 
+def _row(table: Any, *cells: str) -> None:
+    table.add_row(*map(_plain, cells))
+
+
+def _plain(text: str) -> str:
+    """Return a text of an image's with nothing in it that a terminal would act on."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 def _layers(report: dict[str, Any]) -> Any:
     table = _table("layer", "files", "size", "compressed", "what")
     for each in report["layers"]:
         packed = size(each["compressed"]) if each["compressed"] else ""
-        table.add_row(each["name"], str(each["files"]), size(each["size"]), packed, each["summary"])
+        _row(table, each["name"], str(each["files"]), size(each["size"]), packed, each["summary"])
     return table
 
 
@@ -107,7 +119,7 @@ def _origins(report: dict[str, Any]) -> Any:
             name = f"the full image, layer {name[7:19]}"
         elif each.get("kind") == "assembler":
             name = "made by the assembler"
-        table.add_row(name, str(each["files"]), size(each["size"]))
+        _row(table, name, str(each["files"]), size(each["size"]))
     return table
 
 
@@ -116,20 +128,20 @@ def _components(report: dict[str, Any]) -> Any:
     table = _table("component", "version", "licences")
     for each in report["components"]:
         if each["kind"] != "deb" and "/_vendor/" not in each["path"]:
-            table.add_row(each["name"], each["version"], ", ".join(each["licences"]))
-    table.add_row(f"{counts['deb']} Debian packages", "", "(--json and --html list them)")
+            _row(table, each["name"], each["version"], ", ".join(each["licences"]))
+    _row(table, f"{counts['deb']} Debian packages", "", "(--json and --html list them)")
     return table
 
 
 def _biggest(report: dict[str, Any]) -> Any:
     table = _table("size", "biggest files", "layer", "why")
     for each in report["biggest"][:ROWS]:
-        table.add_row(size(each["size"]), each["path"], each["layer"], each["reason"])
+        _row(table, size(each["size"]), each["path"], each["layer"], each["reason"])
     return table
 
 
 def _dropped(report: dict[str, Any]) -> Any:
     table = _table("left out", "files", "size")
     for each in report["dropped"]:
-        table.add_row(each["reason"], str(each["files"]), size(each["size"]))
+        _row(table, each["reason"], str(each["files"]), size(each["size"]))
     return table

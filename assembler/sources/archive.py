@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 from typing import BinaryIO
 
 from assembler.errors import SourceError
 from assembler.oci import Descriptor, Platform
+from assembler.parallel import Threads
 from assembler.reference import Reference
 from assembler.sources import T
 from assembler.sources.docker_archive import in_docker_archive
@@ -117,7 +118,7 @@ class ArchiveSource:
             with _Counted(raw, self._on_bytes, stop) as counted:
                 return work(index, counted)  # type: ignore[arg-type]
 
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="layer") as pool:
+        with Threads(THREADS, thread_name_prefix="layer") as pool:
             futures = {index: pool.submit(run, index) for index in indices}
             try:
                 done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)

@@ -19,7 +19,8 @@ class BlobSource:
         cache = cache or Cache(None, print)
         named = [digest for digest in source.digests if digest]
         for digest in named:
-            cache.blob(digest, folder / "sha256")
+            if not (folder / "sha256" / digest[7:]).exists():
+                cache.blob(digest, folder / "sha256")
         descriptors = source.copy_layers(folder)
         for digest in named:
             cache.add_blob(digest, folder / "sha256" / digest[7:])

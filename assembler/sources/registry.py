@@ -28,7 +28,8 @@ class RegistrySource:
 
     on_bytes: called from several threads with a layer's index and the bytes of it that came;
     may be set at any time. manifest: of the platform chosen, verified. index_digest: of the
-    index that it was chosen from, or None.
+    index that it was chosen from, or None. keep_in: a folder that gets the blobs that `read` reads,
+    as `copy_layers` would have them.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class RegistrySource:
         self._documents = documents or ManifestCache(client, Cache(None, print))
         self.on_bytes = on_bytes
         self._reading: set[threading.Event] = set()
+        self.keep_in: Path | None = None
         self.reference = str(name)
         top = self._documents.manifest(name)
         found = self._resolve(top, platform)
@@ -95,9 +97,10 @@ class RegistrySource:
 
         def one(index: int, cancelled: threading.Event) -> T:
             layer = self.manifest.layers[index]
-            with self._blob(index, cancelled) as blob:
+
+            def through(raw: BinaryIO) -> T:
                 stream = LayerStream(
-                    cast(BinaryIO, blob),
+                    raw,
                     self._what(index),
                     digest=layer.digest,
                     size=layer.size,
@@ -105,7 +108,15 @@ class RegistrySource:
                 )
                 result = visit(stream)
                 stream.finish()
-            return result
+                return result
+
+            with self._blob(index, cancelled) as blob:
+                if self.keep_in is None:
+                    return through(cast(BinaryIO, blob))
+                with stored.copying(cast(BinaryIO, blob), self.keep_in) as tee:
+                    result = through(cast(BinaryIO, tee))
+                    tee.digest = layer.digest
+                return result
 
         return self._parallel(list(dict.fromkeys(indices)), one)
 

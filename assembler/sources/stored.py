@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -43,6 +45,17 @@ def keep(
     Raises VerificationError for wrong bytes and AssemblerError where it cannot be written;
     nothing is left then.
     """
+    with copying(raw, folder) as tee:
+        stream = LayerStream(tee, what, digest=digest, size=size, diff_id=diff_id)  # type: ignore[arg-type]
+        stream.finish()
+        tee.digest = stream.actual_digest
+    media_type = OCI_LAYER + compression(tee.head)
+    return Descriptor(media_type, stream.actual_digest, stream.blob_bytes), stream.actual_diff_id
+
+
+@contextmanager
+def copying(raw: BinaryIO, folder: Path) -> Iterator[Tee]:
+    """Yield a stream of what `raw` gives; it is in `folder` when the block has set its digest."""
     home = folder / "sha256"
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -52,27 +65,25 @@ def keep(
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as out:
-            tee = _Tee(raw, out, home)
-            stream = LayerStream(tee, what, digest=digest, size=size, diff_id=diff_id)  # type: ignore[arg-type]
-            stream.finish()
+            tee = Tee(raw, out, home)
+            yield tee
             out.flush()
             # The name is trusted from now on, so the bytes must outlive a power cut.
             os.fsync(handle)
-        temporary.replace(home / stream.actual_digest.removeprefix("sha256:"))
+        temporary.replace(home / tee.digest.removeprefix("sha256:"))
     except OSError as error:
         raise _unwritable(home, error) from None
     finally:
         temporary.unlink(missing_ok=True)
-    media_type = OCI_LAYER + compression(tee.head)
-    return Descriptor(media_type, stream.actual_digest, stream.blob_bytes), stream.actual_diff_id
 
 
-class _Tee(Readable):
-    """Reads `raw`, and writes what was read to `out`."""
+class Tee(Readable):
+    """Reads `raw`, and writes what was read to `out`. digest: of it all, to be set at the end."""
 
     def __init__(self, raw: BinaryIO, out: IO[bytes], home: Path) -> None:
         self._raw, self._out, self._home = raw, out, home
         self.head = b""
+        self.digest = ""
 
     def read(self, size: int = -1) -> bytes:
         data = self._raw.read(size)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from tests.bench.sides import RELEASE, ROOT, Bench
+from tests.bench.bench import RELEASE, ROOT, Bench
 
 
 def help_seconds(times: int = 10) -> float:

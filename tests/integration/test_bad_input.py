@@ -28,7 +28,7 @@ from tests.unit.fake_registry import FakeRegistry
 HASTY = """
 import sys, assembler.retries as r, assembler.connections as c, assembler.__main__ as m
 r.Policy.__init__.__defaults__ = (2, 0.01, 0.01, 1.0, 2.0)
-c.Connections.__init__.__defaults__ = (0.3, 0.3)
+c.Connections.__init__.__defaults__ = (0.3, 0.3, None)
 sys.argv[0] = "assembler"
 m.main()
 """
@@ -334,7 +334,7 @@ def manifest_is_a_web_page(w: World) -> list[str]:
     return []
 
 
-@bad(1, r"not at hand, and --offline forbids to fetch it .*the source nvcr.io")
+@bad(1, r"--offline, and not at hand: nvcr\.io\S+: name a local one with --source")
 def offline_with_remote_source(w: World) -> list[str]:
     w.source = "nvcr.io/nvidia/tritonserver:24.05-py3"
     return ["--offline"]
@@ -695,7 +695,7 @@ def output_folder_absent(w: World) -> list[str]:
 @bad(1, r"the disk of \S+ is full \(No space left on device\): .*TMPDIR")
 def temporary_disk_full(w: World) -> list[str]:
     w.disk(w.temporary, "8k")
-    return []
+    return ["--no-cache"]
 
 
 @bad(1, r"the folder \S+/none does not exist: make it first")

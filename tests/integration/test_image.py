@@ -10,8 +10,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.serving.models import expected_label, write_repository
-from tests.serving.server import serve
+from assembler.verify.serving.models import expected_label, write_repository
+from assembler.verify.serving.server import serve
 
 # The downstream template's own (tritoned_bert), but for its FROM line.
 DOWNSTREAM = """FROM {base}

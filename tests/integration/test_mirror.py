@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -122,18 +123,26 @@ def _layers(origin: FakeRegistry, name: str) -> tuple[oci.Descriptor, ...]:
     return oci.Manifest.parse(origin.manifests[name][1], name).layers
 
 
-def kill_at(origin: FakeRegistry, to: str, point: int) -> None:
-    """Begin a mirror and kill it, with no chance to clean up, at its nth request for a blob."""
+def kill_at(origin: FakeRegistry, to: str, point: int, delay: float) -> bool:
+    """Begin a mirror and kill it, with no chance to clean up, at its nth request for a blob.
+
+    delay: seconds after the answer to that, when the kill comes. Returns whether it came to it.
+    """
     process: list[subprocess.Popen[str]] = []
 
-    def kill(_: Request, reply: Reply) -> Reply:
+    def kill() -> None:
+        process[0].send_signal(signal.SIGKILL)
+
+    def change(_: Request, reply: Reply) -> Reply:
         while not process:
             pass
-        process[0].send_signal(signal.SIGKILL)
+        if delay:
+            threading.Timer(delay, kill).start()
+            return reply
+        kill()
         return Reply(reply.status, reply.headers, reply.body, cut=len(reply.body) // 2)
 
-    origin.faults.clear()
-    origin.fault("/blobs/", kill, after=point)
+    origin.fault("/blobs/", change, after=point)
     process.append(
         subprocess.Popen(
             [sys.executable, "-m", "assembler", *words(origin, to)], cwd=ROOT, text=True,
@@ -141,35 +150,35 @@ def kill_at(origin: FakeRegistry, to: str, point: int) -> None:
         )
     )  # fmt: skip
     process[0].wait(60)
+    origin.faults.clear()
+    return process[0].returncode == -signal.SIGKILL
 
 
-def there(target: str) -> set[str]:
-    """The blobs that the registry has, by its own disk."""
-    return {path.parent.name for path in Path(target).glob("data/**/blobs/sha256/*/*/data")}
+def there(folder: Path, prefix: str) -> set[str]:
+    """The blobs that the registry has under a prefix, by its own disk."""
+    links = folder.glob(f"data/**/repositories/{prefix}/**/_layers/sha256/*/link")
+    return {f"sha256:{link.parent.name}" for link in links}
 
 
 def test_killed_at_any_point_it_is_gone_on_with(
     origin: FakeRegistry, target: str, tmp_path: Path
 ) -> None:
-    to, points = f"{target}/ngc", 0
     configs = {
         oci.Manifest.parse(origin.manifests[name][1], name).config.digest for name in (FULL, BASE)
     }
-    for point in (1, 2, 3, 4, 5, 6, 8):
-        finished = {f"sha256:{name}" for name in there(str(tmp_path / "registry"))}
+    half_done = 0
+    for number, (point, delay) in enumerate([(n, d) for n in range(1, 11) for d in (0.0, 0.01)]):
+        prefix = f"at{number}"
+        to = f"{target}/{prefix}"
+        assert kill_at(origin, to, point, delay) or point > 8
+        finished = there(tmp_path / "registry", prefix)
+        half_done += bool(finished)
         origin.requests.clear()
-        kill_at(origin, to, point)
-        refetched = finished & set(blobs_read(origin)) - configs
-        assert not refetched, f"at point {point}"
-        points += bool(origin.faults[0].times == 0)
-    assert points >= 4, "it was killed in the middle, more than once"
-    origin.faults.clear()
-    origin.requests.clear()
-    finished = {f"sha256:{name}" for name in there(str(tmp_path / "registry"))}
-    copied(origin, to)
-    assert finished
-    assert not finished & set(blobs_read(origin)) - configs
-    check(origin, to)
+        found = copied(origin, to)
+        assert not finished & set(blobs_read(origin)) - configs, f"killed at {point}, {delay}"
+        assert found["images"][1]["digest"] == oci.sha256(origin.manifests[FULL][1])
+        check(origin, to)
+    assert half_done >= 9, "it was killed in the middle"
 
 
 def test_ctrl_c_ends_it_at_once_and_politely(origin: FakeRegistry, target: str) -> None:
@@ -248,6 +257,16 @@ def test_slim_is_made_and_its_base_is_beside_it(
     assert oci.sha256(made) == pushed["digest"]
     with pytest.raises(urllib.error.HTTPError):
         manifest(to, FULL)
+    # Somebody else makes the same from there, and reads no layer of the full image.
+    small.wheel(tmp_path / "other" / "wheels")
+    origin.requests.clear()
+    mirrors = ["--mirror", f"nvcr.io={origin.host}", "--mirror", f"docker.io={to}"]
+    done = run("extract", "24.05", *mirrors, "--cache-from", f"{to}/assembler-cache",
+               "--cache-dir", tmp_path / "other", "--output", tmp_path / "out.tar",
+               "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["image"]["id"] == found["slim"]["image"]["id"]
+    assert not {layer.digest for layer in _layers(origin, FULL)} & set(blobs_read(origin))
 
 
 # -- what goes wrong -------------------------------------------------------------------------
@@ -296,7 +315,7 @@ def test_a_source_that_lacks_a_layer(origin: FakeRegistry, target: str) -> None:
 def test_a_registry_that_runs_out_of_space(origin: FakeRegistry, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1200k", "none", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1250k", "none", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no disk can be mounted here")
     try:

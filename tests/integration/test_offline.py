@@ -1,124 +1,200 @@
-"""--offline: what was read before is enough, and what is missing is told all at once."""
+"""`--offline`: not one socket to anywhere; and numpy from wherever pip's own settings say."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.conftest import assembler, run
+from tests.conftest import ROOT
 from tests.integration import small
-from tests.integration.test_bundle import alone
-from tests.standin.services import push, registry
+from tests.unit.fake_registry import FakeRegistry
 
-NOWHERE = {"PIP_NO_INDEX": "1"}
+# Every Python that is started, pip's included, notes whom it would speak to.
+WATCH = """
+import os, sys
+def watch(event, given):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.gethostbyname"):
+        with open(os.environ["WATCHED"], "a") as file:
+            print(event, given[-1], file=file)
+sys.addaudithook(watch)
+"""
 
 
 class Place:
-    """Both images in a registry, and a cache."""
+    """Where a test runs. sockets: whom anybody spoke to."""
 
-    def __init__(self, folder: Path, host: str) -> None:
-        self.cache, self.out = folder / "cache", folder / "out"
-        self.words: list[str | Path] = [
-            "--mirror", f"nvcr.io={host}", "--mirror", f"docker.io={host}",
-            "--cache-dir", self.cache, "--output", self.out,
-        ]  # fmt: skip
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {name: value for name, value in os.environ.items() if name[:4] != "PIP_"}
+        (folder / "watch").mkdir()
+        (folder / "watch" / "sitecustomize.py").write_text(WATCH)
+        self.env |= {
+            "PYTHONPATH": f"{folder / 'watch'}",
+            "WATCHED": f"{folder / 'watched'}",
+            "PIP_CONFIG_FILE": f"{folder / 'pip.conf'}",
+            "HOME": f"{folder}",
+        }
 
-    def extract(self, *words: str) -> Any:
-        shutil.rmtree(self.out, ignore_errors=True)
-        return json.loads(assembler("extract", *self.words, "--json", *words))
+    def pip(self, text: str) -> None:
+        """Write pip's settings."""
+        (self.folder / "pip.conf").write_text(f"[global]\n{text}\n")
 
-    def offline(self, *words: str | Path) -> str:
-        shutil.rmtree(self.out, ignore_errors=True)
-        done = run("extract", *self.words, "--offline", *words, env=NOWHERE)
-        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-        assert not self.out.exists()
-        return done.stderr
+    def links(self) -> Path:
+        """A folder with numpy 1.26.4 in it."""
+        small.wheel(self.folder / "links")
+        return self.folder / "links"
 
+    @property
+    def sockets(self) -> list[str]:
+        watched = self.folder / "watched"
+        return watched.read_text().splitlines() if watched.exists() else []
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("offline")
-    with registry(folder / "registry") as found:
-        push(small.full(folder / "full", tag="24.05-py3"), "24.05-py3",
-             f"{found}/nvidia/tritonserver:24.05-py3")  # fmt: skip
-        env = [text.replace("24.05", "24.06") for text in small.ENV]
-        later = small.full(folder / "later", {"opt/tritonserver/bin/more": "more\n" * 999},
-                           tag="24.06-py3", config={"Env": env})  # fmt: skip
-        push(later, "24.06-py3", f"{found}/nvidia/tritonserver:24.06-py3")
-        push(small.base(folder / "base", tag="22.04"), "22.04", f"{found}/library/ubuntu:22.04")
-        yield found
+    def extract(self, *words: str) -> subprocess.CompletedProcess[str]:
+        out = self.folder / "out.tar"
+        out.unlink(missing_ok=True)
+        return subprocess.run(
+            [sys.executable, "-m", "assembler", "extract", "24.05", "--json", "-q", "--cache-dir",
+             str(self.folder / "cache"), "--output", str(out), *words],
+            env=self.env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100,
+        )  # fmt: skip
+
+    def digest(self, *words: str) -> str:
+        done = self.extract(*words)
+        assert done.returncode == 0, done.stderr
+        digest: str = json.loads(done.stdout)["image"]["digest"]
+        return digest
 
 
 @pytest.fixture
-def place(host: str, tmp_path: Path) -> Place:
-    return Place(tmp_path, host)
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
 
 
-def test_nothing_is_there_and_all_of_it_is_named(place: Place) -> None:
-    lines = place.offline().splitlines()
-    assert "--offline" in lines[0] and "--bundle" in lines[0]
-    assert [line.split(" ")[2:4] for line in lines[1:]] == [
-        ["numpy", "1.26.4"], ["the", "base"], ["the", "source"],
-    ]  # fmt: skip
-    assert "docker.io/library/ubuntu:22.04" in lines[2]
-    assert "nvcr.io/nvidia/tritonserver:24.05-py3" in lines[3]
+@pytest.fixture
+def local(place: Place) -> list[str]:
+    """Words for a full image and a base on disk."""
+    full, base = small.full(place.folder / "full"), small.base(place.folder / "base")
+    return ["--source", f"oci:{full}", "--base", f"oci:{base}"]
 
 
-def test_what_was_read_before_is_enough(place: Place) -> None:
-    small.wheel(place.cache / "wheels")
-    near = place.extract()
-    for forgotten in ("none", "results", "stages"):
-        shutil.rmtree(place.cache / forgotten, ignore_errors=True)
-        shutil.rmtree(place.out, ignore_errors=True)
-        done = alone("extract", *place.words, "--offline", "--json")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["image"] == near["image"]
+@pytest.fixture
+def origin() -> Iterator[FakeRegistry]:
+    made = FakeRegistry()
+    made.add("library/ubuntu:22.04", [small.layer(small.base_files())], **small.CONFIG)
+    made.add("nvidia/tritonserver:24.05-py3", [small.layer(small.full_files())], **small.CONFIG)
+    yield made
+    made.close()
 
 
-def test_layers_that_are_not_there_are_named_with_the_rest(place: Place) -> None:
-    small.wheel(place.cache / "wheels")
-    place.extract()
-    shutil.rmtree(place.cache / "results")
-    shutil.rmtree(place.cache / "blobs")
-    shutil.rmtree(place.cache / "layers")
-    shutil.rmtree(place.cache / "wheels")
-    text = place.offline()
-    for each in ("layer 1 of 1 of the base", "layer 1 of 1 of the source", "numpy 1.26.4"):
-        assert each in text
-    text = place.offline("--base", "docker.io/library/debian:12")
-    for each in ("the base docker.io/library/debian:12", "layer 1 of 1 of the source", "numpy"):
-        assert each in text
+def closed() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-def test_bytes_that_nobody_asked_for_before(place: Place) -> None:
-    small.wheel(place.cache / "wheels")
-    place.extract("--backend", "python")
-    for path in place.cache.glob("layers/*/*.pack"):
-        path.unlink()
-    shutil.rmtree(place.cache / "results")
-    assert "layer 1 of nvcr.io/nvidia/tritonserver:24.05-py3 would have to be" in place.offline()
+# -- offline ---------------------------------------------------------------------------------
 
 
-def test_several_releases_in_one_bundle_share_what_is_equal(place: Place, tmp_path: Path) -> None:
-    small.wheel(place.cache / "wheels")
-    made, sizes = {}, {}
-    for name, releases in {"24.05": ["24.05"], "24.06": ["24.06"], "b": ["24.05", "24.06"]}.items():
-        bundle = tmp_path / f"{name}.bundle"
-        assembler("bundle", *releases, *place.words[:-2], "-o", bundle)
-        sizes[name] = bundle.stat().st_size
-    assert sizes["b"] < sizes["24.05"] + sizes["24.06"] - 25_000
-    for release in ("24.05", "24.06"):
-        made[release] = place.extract(release)["image"]["digest"]
-        words = ("--bundle", tmp_path / "b.bundle", "--offline", "--no-cache", "--json")
-        done = alone("extract", release, *words, "--output", tmp_path / release)
-        assert json.loads(done.stdout)["image"]["digest"] == made[release]
-    assert len(set(made.values())) == 2
-    done = alone("extract", "--bundle", tmp_path / "b.bundle", "--output", tmp_path / "which")
-    assert done.returncode == 2 and "several images, say which: 24.05" in done.stderr
-    done = alone("extract", "--bundle", tmp_path / "b.bundle", "--builder", "engine", "24.05")
-    assert done.returncode == 2 and "--builder with --bundle" in done.stderr
+def test_all_that_is_missing_is_listed_at_once(place: Place) -> None:
+    done = place.extract("--offline")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "assembler: --offline, and not at hand:",
+        "  docker.io/library/ubuntu:22.04: name a local one with --base (docker-daemon:NAME, "
+        "docker-archive:FILE, oci:DIR)",
+        "  numpy for its Python: put the wheel into a folder that pip's find-links names",
+        "  nvcr.io/nvidia/tritonserver:24.05-py3: name a local one with --source "
+        "(docker-daemon:NAME, docker-archive:FILE, oci:DIR)",
+    ]
+    assert place.sockets == []
+
+
+def test_files_that_are_not_there_count_too(place: Place) -> None:
+    place.pip(f"find-links = {place.links()}")
+    done = place.extract("--offline", "--source", "oci:/no/full", "--base", "oci:/no/base")
+    assert done.stderr.splitlines() == [
+        "assembler: --offline, and not at hand:",
+        "  oci:/no/base: there is no such file",
+        "  oci:/no/full: there is no such file",
+    ]
+
+
+def test_with_everything_at_hand_no_socket_is_opened(place: Place, local: list[str]) -> None:
+    place.pip(
+        f"find-links = {place.links()}\n    http://{closed()}/links\n"
+        f"index-url = http://{closed()}/simple\nextra-index-url = http://{closed()}/simple"
+    )
+    place.digest("--offline", *local)
+    assert place.sockets == []
+
+
+def test_what_was_read_once_is_at_hand(place: Place, origin: FakeRegistry) -> None:
+    place.pip(f"no-index = true\nfind-links = {place.links()}")
+    mirrors = [
+        word
+        for registry in ("nvcr.io", "docker.io")
+        for word in ("--mirror", f"{registry}={origin.host}")
+    ]
+    online = place.digest(*mirrors)
+    assert place.sockets, "the watch works"
+    (place.folder / "watched").unlink()
+    assert place.digest(*mirrors, "--offline") == online
+    shutil.rmtree(place.folder / "cache" / "results")
+    assert place.digest(*mirrors, "--offline") == online
+    assert place.sockets == []
+
+
+def test_a_wheel_that_is_missing_alone(place: Place, local: list[str]) -> None:
+    place.pip(f"find-links = http://{closed()}/links")
+    done = place.extract("--offline", *local)
+    assert done.returncode == 1
+    assert "numpy 1.26.4" in done.stderr
+    assert "--offline forbids to fetch it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert place.sockets == []
+
+
+# -- numpy by pip's own settings -------------------------------------------------------------
+
+
+def test_find_links_and_no_index(place: Place, local: list[str]) -> None:
+    place.pip(f"no-index = true\nfind-links = {place.links()}")
+    place.digest(*local)
+    assert place.sockets == []
+
+
+def test_an_index_of_ones_own(place: Place, local: list[str]) -> None:
+    """A folder as PEP 503 has it, with the hash that pip then checks."""
+    wheel = next(place.links().glob("*.whl"))
+    folder = place.folder / "index" / "numpy"
+    folder.mkdir(parents=True)
+    (folder / wheel.name).write_bytes(wheel.read_bytes())
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    page = f'<a href="{wheel.name}#sha256={digest}">{wheel.name}</a>'
+    (folder / "index.html").write_text(f"<!DOCTYPE html><html><body>{page}</body></html>")
+    place.pip(f"index-url = file://{folder.parent}")
+    place.digest(*local)
+    assert place.sockets == []
+
+
+def test_an_index_whose_wheel_is_not_what_it_says(place: Place, local: list[str]) -> None:
+    wheel = next(place.links().glob("*.whl"))
+    folder = place.folder / "index" / "numpy"
+    folder.mkdir(parents=True)
+    (folder / wheel.name).write_bytes(wheel.read_bytes())
+    page = f'<a href="{wheel.name}#sha256={"0" * 64}">{wheel.name}</a>'
+    (folder / "index.html").write_text(f"<!DOCTYPE html><html><body>{page}</body></html>")
+    place.pip(f"index-url = file://{folder.parent}")
+    done = place.extract(*local)
+    assert done.returncode == 1
+    assert "pip cannot fetch numpy 1.26.4" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import tarfile
@@ -74,6 +75,10 @@ def digest(layout: Path) -> str:
     return str(json.loads((layout / "index.json").read_text())["manifests"][0]["digest"])
 
 
+def manifest(layout: Path) -> Any:
+    return json.loads((layout / "blobs" / digest(layout).replace(":", "/")).read_text())
+
+
 # -- papers -------------------------------------------------------------------------------
 
 
@@ -85,7 +90,7 @@ def test_each_file_has_an_origin_that_is_an_image_a_wheel_or_the_assembler(made:
     assert server["stage"] == "server" and "tritonserver" in server["reason"]
     assert (origin["kind"], origin["image"]) == ("layer", manifest)
     assert (made.full / "blobs" / origin["digest"].replace(":", "/")).is_file()
-    numpy = record["files"]["/usr/lib/python3.10/site-packages/numpy/__init__.py"]
+    numpy = record["files"]["/usr/local/lib/python3.10/dist-packages/numpy/__init__.py"]
     assert record["origins"][numpy["origin"]]["kind"] == "wheel"
     assert record["files"]["/etc/pip.conf"]["origin"] == "assembler"
 
@@ -240,14 +245,38 @@ def test_the_html_report_is_one_file_that_loads_nothing(made: Place) -> None:
     assert f"oci:{made.full}" in text
 
 
-def test_names_of_files_cannot_break_out_of_the_page(place: Place) -> None:
-    evil = f"{TRITON[1:]}/backends/python/<script>alert(1)</script>"
-    small.full(place.folder / "evil", {evil: "x" * 5000})
+def test_names_of_files_cannot_break_out_of_page_or_terminal(place: Place) -> None:
+    folder = f"{TRITON[1:]}/backends/python"
+    changes = {
+        f"{folder}/<script>alert(1)</script>": "x" * 5000,
+        f"{folder}/[/b]\x1b[2J": "x" * 5000,
+    }
+    small.full(place.folder / "evil", changes)
     out = place.extract("out", "--source", f"oci:{place.folder}/evil", *place.images[2:])
     page = place.folder / "report.html"
     place.run("inspect", out, "--html", page)
     assert "<script>alert" not in page.read_text()
     assert "&lt;script&gt;alert" in page.read_text()
+    text = place.run("inspect", out)
+    assert "[/b]\\x1b[2J" in text and "\x1b" not in text
+    assert "\x1b" not in place.run("inspect", out, "--file", f"{folder}/[/b]\x1b[2J")
+
+
+def test_an_image_built_on_ours_is_told_by_our_record(made: Place, tmp_path: Path) -> None:
+    layers = [
+        gzip.decompress((made.folder / "out/blobs" / each["digest"].replace(":", "/")).read_bytes())
+        for each in manifest(made.folder / "out")["layers"]
+    ]
+    above = small.layer({"etc/.wh.pip.conf": "", "etc/mine": "mine\n"})
+    derived = small.layout(tmp_path / "derived", *layers, above)
+    report = made.inspect(derived)
+    assert [each["name"] for each in report["layers"]][-2:] == ["numpy", "above"]
+    assert made.inspect(derived, "--file", "/etc/mine")["layer"] == "above"
+    removed = made.inspect(derived, "--file", "/etc/pip.conf")["removed"]
+    assert removed == {"stage": "numpy", "reason": "numpy: written here"}
+    done = run("inspect", derived, "--provenance", "--cache-dir", made.cache)
+    assert done.returncode == 1
+    assert "wrong  layers: it has 1 layers that the record knows nothing of" in done.stdout
 
 
 @pytest.mark.parametrize(

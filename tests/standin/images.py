@@ -19,6 +19,7 @@ def write_image(
     tag: str,
     *,
     index: bool,
+    architecture: str = "amd64",
 ) -> str:
     """Write what a layout has besides layers; return the digest that the tag names.
 
@@ -28,7 +29,7 @@ def write_image(
     assert sum(made for _, made in history) == len(layers), "history and layers differ in number"
     blobs = Blobs(layout)
     config = {
-        "architecture": "amd64",
+        "architecture": architecture,
         "os": "linux",
         "created": CREATED,
         "config": settings,
@@ -40,7 +41,7 @@ def write_image(
     }
     top = _manifest(blobs, config, [layer.descriptor for layer in layers])
     if index:
-        top = _index(blobs, top)
+        top = _index(blobs, top, architecture)
     top["annotations"] = {"org.opencontainers.image.ref.name": tag}
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
@@ -60,7 +61,7 @@ def _manifest(blobs: Blobs, config: dict[str, Any], layers: list[dict[str, Any]]
     )
 
 
-def _index(blobs: Blobs, image: dict[str, Any]) -> dict[str, Any]:
+def _index(blobs: Blobs, image: dict[str, Any], architecture: str) -> dict[str, Any]:
     """Put the attestation first: who takes the first child of an index takes the wrong one."""
     statement = blobs.put(
         {"_type": "https://in-toto.io/Statement/v0.1"}, "application/vnd.in-toto+json"
@@ -73,7 +74,7 @@ def _index(blobs: Blobs, image: dict[str, Any]) -> dict[str, Any]:
         "vnd.docker.reference.type": "attestation-manifest",
         "vnd.docker.reference.digest": image["digest"],
     }
-    image = {**image, "platform": {"architecture": "amd64", "os": "linux"}}
+    image = {**image, "platform": {"architecture": architecture, "os": "linux"}}
     kind = f"{OCI}index.v1+json"
     document = {"schemaVersion": 2, "mediaType": kind, "manifests": [attestation, image]}
     return blobs.put(document, kind)

@@ -46,7 +46,7 @@ _HEAVY = {
 _TOOLS = {"onnxruntime/onnxruntime_perf_test": 5, "onnxruntime/onnx_test_runner": 4}
 
 
-class _Writer:
+class Writer:
     """Puts files below TOP, with the folders that they need, owned as upstream's COPY has it."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
@@ -75,10 +75,10 @@ class _Writer:
 
 def fill(tar: tarfile.TarFile, wheels: Wheels, weight: int) -> None:
     """Add the layer, with about `weight` bytes of ballast."""
-    writer = _Writer(tar)
-    _server(writer, wheels)
-    _python(writer, wheels)
-    _onnxruntime(writer, wheels)
+    writer = Writer(tar)
+    put_server(writer, wheels.triton, TRITON)
+    put_python(writer, wheels.triton, wheels.triton / "python_backend_stubs" / PYTHON)
+    put_onnxruntime(writer, wheels)
     heavy = {f"backends/{path}": part for path, part in _HEAVY.items()}
     heavy |= {"third-party-src/src.tar.gz": 10}
     tools = {f"backends/{path}": part for path, part in _TOOLS.items()}
@@ -88,32 +88,34 @@ def fill(tar: tarfile.TarFile, wheels: Wheels, weight: int) -> None:
         writer.heavy(path, size, _PROGRAM if path in tools else _FILE)
 
 
-def _server(writer: _Writer, wheels: Wheels) -> None:
-    files = wheels.triton
+def put_server(writer: Writer, files: Path, triton: str) -> None:
+    """Add server, libraries and licences; files: as `Wheels.triton` has them."""
     writer.put("bin/tritonserver", files / "bin/tritonserver", _PROGRAM)
     writer.put("lib/libtritonserver.so", files / "lib/libtritonserver.so")
     for header in ("tritonserver", "tritonbackend", "tritoncache", "tritonrepoagent"):
         writer.put(f"include/triton/core/{header}.h", f"// {header}\n".encode())
     writer.put("LICENSE", b"BSD-3-Clause, NVIDIA (stand-in for the text)\n")
-    writer.put("TRITON_VERSION", f"{TRITON}\n".encode())
+    writer.put("TRITON_VERSION", f"{triton}\n".encode())
     local = "caches/local/libtritoncache_local.so"
-    writer.put(local, files / local)
-    writer.heavy("caches/redis/libtritoncache_redis.so", 100_000)
+    if (files / local).exists():  # from 23.03 on
+        writer.put(local, files / local)
+        writer.heavy("caches/redis/libtritoncache_redis.so", 100_000)
     writer.heavy("repoagents/checksum/libtritonrepoagent_checksum.so", 100_000)
     writer.put("third-party-src/README", b"Sources of third parties (stand-in)\n")
-    writer.heavy(f"python/tritonserver-{TRITON}-cp310-cp310-linux_x86_64.whl", 100_000)
+    writer.heavy(f"python/tritonserver-{triton}-cp310-cp310-linux_x86_64.whl", 100_000)
 
 
-def _python(writer: _Writer, wheels: Wheels) -> None:
-    here, files = "backends/python", wheels.triton
+def put_python(writer: Writer, files: Path, stub: Path) -> None:
+    """Add the python backend; stub: the folder of the one to use."""
+    here = "backends/python"
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
         writer.put(f"{here}/{name}", files / here / name)
-    stub = "triton_python_backend_stub"
-    writer.put(f"{here}/{stub}", files / "python_backend_stubs" / PYTHON / stub, _PROGRAM)
+    name = "triton_python_backend_stub"
+    writer.put(f"{here}/{name}", stub / name, _PROGRAM)
 
 
-def _onnxruntime(writer: _Writer, wheels: Wheels) -> None:
-    """A model.py and no libtriton_onnxruntime.so, which nobody but the official image has."""
+def put_onnxruntime(writer: Writer, wheels: Wheels) -> None:
+    """Add a model.py and no libtriton_onnxruntime.so, which nobody but the official image has."""
     here, package = "backends/onnxruntime", wheels.onnxruntime
     writer.put(f"{here}/model.py", HERE / "onnxruntime_model.py")
     for path in sorted(package.rglob("*")):

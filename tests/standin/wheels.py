@@ -13,15 +13,16 @@ from tests.standin.store import Store, run
 
 PYTHON = "3.11"  # of Debian 12, so of the stub as well
 ONNXRUNTIME = "1.18.0"  # what 24.05 was built with (server:r24.05:build.py, TRITON_VERSION_MAP)
-_PYTRITON = "nvidia-pytriton==0.5.8"  # carries the binaries of 24.05
+PYTRITON = "nvidia-pytriton=={}"
+_VERSION = "0.5.8"  # carries the binaries of 24.05
 # No wheel of onnxruntime or onnxruntime-gpu 1.18 has the library itself; this one does.
 _GENAI = "onnxruntime-genai==0.3.0"
-_PLATFORMS = ("manylinux_2_35_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64")
+_PLATFORMS = ("manylinux_2_35", "manylinux_2_31", "manylinux_2_28", "manylinux2014")
 
 
-def download(folder: Path, *what: str) -> None:
-    """Fetch wheels for the image's Python, whatever Python this is."""
-    platforms = [f"--platform={name}" for name in _PLATFORMS]
+def download(folder: Path, *what: str, machine: str = "x86_64") -> None:
+    """Fetch wheels for the image's Python and machine, whatever this one is."""
+    platforms = [f"--platform={name}_{machine}" for name in _PLATFORMS]
     run(
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
         "--no-deps", "--only-binary=:all:", f"--python-version={PYTHON}", *platforms,
@@ -29,19 +30,37 @@ def download(folder: Path, *what: str) -> None:
     )  # fmt: skip
 
 
-def _place(name: str) -> Path | None:
+_OURS = ("libtritonserver", "libcudart", "libdcgm")
+
+
+def _place(name: str, libraries: tuple[str, ...]) -> Path | None:
     """Return where a file of the nvidia-pytriton wheel belongs, None where that is nowhere."""
-    top, libraries = "pytriton/tritonserver/", "nvidia_pytriton.libs/"
+    top, ours = "pytriton/tritonserver/", "nvidia_pytriton.libs/"
     if name.endswith("/"):
         return None
     if name.startswith(top):
         return Path(name.removeprefix(top))
     # The rest of the libraries is Ubuntu's; the full image has Debian's instead.
-    if name.startswith(
-        (f"{libraries}libtritonserver", f"{libraries}libcudart", f"{libraries}libdcgm")
-    ):
-        return Path("lib", name.removeprefix(libraries))
+    if name.startswith(tuple(f"{ours}{library}" for library in libraries)):
+        return Path("lib", name.removeprefix(ours))
     return None
+
+
+def unpack_triton(archive: Path, folder: Path, *more: str) -> None:
+    """Unpack an nvidia-pytriton wheel, its files under the names they had.
+
+    more: beginnings of the names of libraries that are wanted besides NVIDIA's own.
+    """
+    with zipfile.ZipFile(archive) as wheel:
+        for name in wheel.namelist():
+            inside = _place(name, _OURS + more)
+            if inside is None:
+                continue
+            target = folder / inside.with_name(original_name(inside.name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(wheel.read(name))
+            if target.read_bytes().startswith(b"\x7fELF"):
+                restore(target)
 
 
 class Wheels:
@@ -69,21 +88,12 @@ class Wheels:
         """
 
         def make(folder: Path) -> None:
-            download(folder, _PYTRITON)
+            download(folder, PYTRITON.format(_VERSION))
             archive = next(folder.glob("*.whl"))
-            with zipfile.ZipFile(archive) as wheel:
-                for name in wheel.namelist():
-                    inside = _place(name)
-                    if inside is None:
-                        continue
-                    target = folder / inside.with_name(original_name(inside.name))
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(wheel.read(name))
-                    if target.read_bytes().startswith(b"\x7fELF"):
-                        restore(target)
+            unpack_triton(archive, folder)
             archive.unlink()
 
-        return self._store.once("triton", _PYTRITON, make)
+        return self._store.once("triton", PYTRITON.format(_VERSION), make)
 
     @cached_property
     def onnxruntime(self) -> Path:

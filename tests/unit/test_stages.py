@@ -51,6 +51,12 @@ def test_order_release_and_backend_decide_what_is_taken(tmp_path: Path) -> None:
     assert [stage.name for stage in chosen] == ["early", "mine", "late"]
 
 
+def test_a_stage_that_is_off_unless_it_is_asked_for(tmp_path: Path) -> None:
+    known = load(tmp_path, on='summary = "s"', off='summary = "s"\nkeep = "more"')
+    assert [stage.name for stage in stages.choose(known, [], "24.05", [])] == ["on"]
+    assert [stage.name for stage in stages.choose(known, [], "24.05", ["more"])] == ["off", "on"]
+
+
 def test_a_file_of_the_same_name_in_a_later_folder_wins(tmp_path: Path) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
@@ -70,7 +76,7 @@ def test_what_is_not_known_is_refused_with_what_there_is() -> None:
     known = stages.load([resources.path("stages")])
     with pytest.raises(UsageError, match=r"'onnx'; there are .*onnxruntime, openvino, python"):
         stages.choose(known, ["onnx"], "24.05", [])
-    with pytest.raises(UsageError, match=r"--keep cuda: .* there are openvino"):
+    with pytest.raises(UsageError, match=r"--keep cuda: .* there are openvino, python-api"):
         stages.choose(known, ["onnxruntime"], "24.05", ["cuda"])
     with pytest.raises(UsageError, match="no such folder"):
         stages.load([Path("nowhere")])

@@ -1,0 +1,96 @@
+"""`assembler verify`: its words, and the report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assembler.commands import words as shared
+
+if TYPE_CHECKING:
+    from assembler.progress import Progress
+    from assembler.verify.run import Plan
+
+HELP = "look into an image, start it and prove that it serves"
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add the command's words."""
+    command.add_argument(
+        "image",
+        metavar="IMAGE",
+        help="a name (the Engine's image, else a registry's), or docker-daemon:REF, "
+        "docker-archive:FILE, oci-archive:FILE, oci:DIR",
+    )
+    add = command.add_argument_group("what to check").add_argument
+    add("--static", action="store_true", help="look into it only; start nothing")
+    add("--against", metavar="FULL", help="compare with this image, bit for bit, and in time")
+    add("--model-repository", type=Path, metavar="DIR", help="models of your own must load too")
+    add(
+        "--requests",
+        type=Path,
+        metavar="FILE",
+        help='and answer these: JSON lines with "model", "inputs" and, if known, "expected"',
+    )
+    add("--record", type=Path, metavar="FILE", help="the image's record, where it is not found")
+    add("--platform", action="append", metavar="OS/ARCH", help=f"default {shared.machine()}")
+    limits = command.add_argument_group("limits of a container").add_argument
+    limits("--timeout", type=float, default=300.0, metavar="S", help="seconds; %(default)s")
+    limits("--ready-timeout", type=float, default=120.0, metavar="S", help="seconds; %(default)s")
+    limits("--memory", default="4g", metavar="SIZE", help="%(default)s")
+    limits("--shm-size", default="1g", metavar="SIZE", help="%(default)s")
+    shared.access(command)
+    command.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML there")
+    shared.messages(command)
+
+
+def run(words: argparse.Namespace, progress: Progress) -> int:
+    """Make the checks and print the report; 0 only when all holds."""
+    from assembler.destinations.files import check_output
+    from assembler.verify import report as reports
+    from assembler.verify.checks import Result
+    from assembler.verify.run import verify
+
+    if words.junit is not None:
+        check_output(words.junit, over=True)
+
+    def tell(result: Result) -> None:
+        level = 0 if result.status == "failed" and words.json else 1
+        progress.say(f"{result.status}: {result.part} {result.name}: {result.text}", level=level)
+
+    found = verify(_plan(words, progress), tell)
+    if words.junit is not None:
+        reports.write_junit(found, words.junit, progress.seconds)
+    if words.json:
+        print(reports.text(found))
+    elif not words.quiet or not found.holds:
+        reports.table(found)
+    return 0 if found.holds else 1
+
+
+def _plan(words: argparse.Namespace, progress: Progress) -> Plan:
+    from assembler.errors import UsageError
+    from assembler.sources.opening import Access
+    from assembler.verify import requests
+    from assembler.verify.container import Limits
+    from assembler.verify.run import Plan, check_words
+
+    platform = shared.platform_of(words)
+    if words.timeout <= 0 or words.ready_timeout <= 0:
+        raise UsageError("--timeout and --ready-timeout are seconds, more than 0")
+    plan = Plan(
+        words.image,
+        platform,
+        Access(words.mirror, words.insecure, offline=words.offline, warn=progress.warn),
+        static_only=words.static,
+        against=words.against,
+        model_repository=words.model_repository,
+        requests=requests.read(words.requests) if words.requests else (),
+        record=words.record,
+        cache=None if words.no_cache else words.cache_dir,
+        limits=Limits(words.timeout, words.memory, words.shm_size),
+        ready_seconds=words.ready_timeout,
+    )
+    check_words(plan)
+    return plan

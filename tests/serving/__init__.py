@@ -1,1 +1,0 @@
-"""Serve a model repository from an image and check the answers, not just the readiness."""
