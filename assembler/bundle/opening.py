@@ -183,7 +183,10 @@ class _BundledReader(Reader):
         """Return every layer, as it was listed when the bundle was made."""
         found = {}
         for number, (listed, _) in enumerate(self._layers):
-            layer = from_document(self._json(listed))
+            try:
+                layer = from_document(self._json(listed))
+            except (KeyError, TypeError, ValueError, IndexError):
+                raise BundleError(f"{self._file.where} has a malformed listing") from None
             for name in (*(m.name for m in layer.members), *layer.whiteouts, *layer.opaque):
                 if ".." in name.split("/"):
                     raise BundleError(f"{self._file.where} has a file {name!r}; refused")
@@ -225,9 +228,13 @@ class _BundledReader(Reader):
             if not path.exists():
                 path.hardlink_to(self._packs[pack])
         content = Content(path, offset, size, sha256)
+        digest, left = hashlib.sha256(), size
         with content.open() as file:
-            if hashlib.sha256(file.read(size)).hexdigest() != sha256:
-                raise BundleError(f"{self._file.where} says of a file what it is not: {sha256}")
+            while left and (data := file.read(min(CHUNK, left))):
+                digest.update(data)
+                left -= len(data)
+        if left or digest.hexdigest() != sha256:
+            raise BundleError(f"{self._file.where} says of a file what it is not: {sha256}")
         return content
 
     def _json(self, member: str) -> Any:

@@ -71,12 +71,14 @@ def bundled(words: argparse.Namespace, progress: Progress) -> Iterator[Options]:
     from assembler.bundle.opening import opened
     from assembler.errors import UsageError
 
+    given = shared.given(words)
     odd = [name for name in _NOT_WITH_BUNDLE if getattr(words, name) not in (None, [], False)]
+    odd += given & {"builder"}
     if odd:
         name = odd[0].replace("_", "-")
         raise UsageError(f"--{name} with --bundle: the bundle says what is made, and of what")
     locked, words.locked = words.locked, None
-    options, given = shared.options(words, progress.warn), shared.given(words)
+    options = shared.options(words, progress.warn)
     if locked:
         from assembler import lock
 

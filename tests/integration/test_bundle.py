@@ -22,6 +22,7 @@ from assembler.bundle.opening import opened
 from assembler.errors import AssemblerError
 from tests.conftest import ROOT, Hosted, assembler, run
 from tests.integration import small
+from tests.standin.services import push, registry
 
 # Nothing but a loopback device that is down.
 NAMESPACE = ["unshare", "--net", "--map-root-user"]
@@ -126,6 +127,40 @@ def test_images_share_what_is_equal_and_one_of_them_is_chosen(tmp_path: Path) ->
     done = run("extract", "--bundle", python, "--numpy", "1.26.4", "--output", mine / "x")
     assert done.returncode == 2 and "--numpy with --bundle" in done.stderr
     assert list(mine.iterdir()) == []
+
+
+def test_several_releases_in_one_bundle_share_what_is_equal(tmp_path: Path) -> None:
+    cache, sizes = tmp_path / "cache", {}
+    small.wheel(cache / "wheels")
+    env = [text.replace("24.05", "24.06") for text in small.ENV]
+    later = {"opt/tritonserver/bin/more": "more\n" * 999}
+    with registry(tmp_path / "registry") as host:
+        repository = f"{host}/nvidia/tritonserver"
+        push(small.full(tmp_path / "5", tag="x"), "x", f"{repository}:24.05-py3")
+        push(small.full(tmp_path / "6", later, tag="x", config={"Env": env}), "x",
+             f"{repository}:24.06-py3")  # fmt: skip
+        push(small.base(tmp_path / "base", tag="x"), "x", f"{host}/library/ubuntu:22.04")
+        words = ("--mirror", f"nvcr.io={host}", "--mirror", f"docker.io={host}", "--cache-dir")
+        for releases in (["24.05"], ["24.06"], ["24.05", "24.06"]):
+            bundle = tmp_path / f"{len(releases)}{releases[0]}"
+            assembler("bundle", *releases, *words, cache, "-o", bundle)
+            sizes[bundle.name] = bundle.stat().st_size
+        near = [
+            json.loads(assembler("extract", release, *words, cache, "--json", "--output",
+                                 tmp_path / f"near-{release}"))["image"]["digest"]
+            for release in ("24.05", "24.06")
+        ]  # fmt: skip
+    assert sizes["224.05"] < sizes["124.05"] + sizes["124.06"] - 25_000
+    both = ("--bundle", tmp_path / "224.05", "--offline", "--no-cache", "--json", "--output")
+    far = [
+        json.loads(alone("extract", release, *both, tmp_path / release).stdout)["image"]["digest"]
+        for release in ("24.05", "24.06")
+    ]
+    assert far == near and len(set(near)) == 2
+    done = alone("extract", *both, tmp_path / "which")
+    assert done.returncode == 2 and "several images, say which: 24.05" in done.stderr
+    done = alone("extract", "24.05", *both, tmp_path / "which", "--builder", "engine")
+    assert done.returncode == 2 and "--builder with --bundle" in done.stderr
 
 
 def test_a_bundle_that_is_there_and_no_name_for_one(made: Place) -> None:
