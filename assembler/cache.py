@@ -132,20 +132,24 @@ class Cache:
         if not self._writable or self._folder is None:
             yield None
             return
-        path, temporary = self._folder / name, None
+        path = self._folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, made = tempfile.mkstemp(dir=path.parent, prefix=".")
-            os.close(handle)
-            temporary = Path(made)
+        except OSError as error:
+            self._refused(error)
+            yield None
+            return
+        os.close(handle)
+        temporary = Path(made)
+        try:
             yield temporary
             temporary.chmod(0o644)
             temporary.replace(path)
         except OSError as error:
             self._refused(error)
         finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def _used(self, path: Path) -> None:
         with contextlib.suppress(OSError):
