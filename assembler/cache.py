@@ -10,6 +10,7 @@ used costs one warning.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -24,6 +25,7 @@ from typing import NamedTuple
 LIMIT = 8_000_000_000
 _STALE = 86400.0  # seconds after which a temporary file belongs to no run any more
 _TEMPORARY = "tmp"
+_ROOM = 500_000_000  # bytes that a run may need for its temporary files
 
 
 class Stored(NamedTuple):
@@ -177,6 +179,8 @@ class Cache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
+                if shutil.disk_usage(folder).free < _ROOM:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 return folder
         except OSError as error:
             self._refused(error)

@@ -630,12 +630,6 @@ def numpy_without_wheel(w: World) -> list[str]:
     return ["--numpy", "1.19.5"]
 
 
-@bad(1, r"numpy-1\.26\.4-\S+\.whl is damaged.*delete it")
-def numpy_wheel_damaged(w: World) -> list[str]:
-    w.file("cache/wheels/numpy-1.26.4-py3-none-any.whl", b"PK\3\4 not a zip")
-    return []
-
-
 @bad(2, r"SOURCE_DATE_EPOCH='yesterday' is not a number of seconds")
 def source_date_epoch_malformed(w: World) -> list[str]:
     w.env["SOURCE_DATE_EPOCH"] = "yesterday"
