@@ -689,7 +689,7 @@ def output_folder_absent(w: World) -> list[str]:
 @bad(1, r"the disk of \S+ is full \(No space left on device\): .*TMPDIR")
 def temporary_disk_full(w: World) -> list[str]:
     w.disk(w.temporary, "8k")
-    return []
+    return ["--no-cache"]
 
 
 @bad(1, r"the folder \S+/none does not exist: make it first")
