@@ -27,6 +27,7 @@ LIMIT = 8_000_000_000
 ROOM = 1_000_000_000
 _STALE = 86400.0  # seconds after which a temporary file belongs to no run any more
 _TEMPORARY = "tmp"
+_ROOM = 500_000_000  # bytes that a run may need for its temporary files
 
 
 class Stored(NamedTuple):
@@ -135,20 +136,24 @@ class Cache:
         if not self._writable or self._folder is None:
             yield None
             return
-        path, temporary = self._folder / name, None
+        path = self._folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, made = tempfile.mkstemp(dir=path.parent, prefix=".")
-            os.close(handle)
-            temporary = Path(made)
+        except OSError as error:
+            self._refused(error)
+            yield None
+            return
+        os.close(handle)
+        temporary = Path(made)
+        try:
             yield temporary
             temporary.chmod(0o644)
             temporary.replace(path)
         except OSError as error:
             self._refused(error)
         finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def _used(self, path: Path) -> None:
         with contextlib.suppress(OSError):
@@ -178,6 +183,8 @@ class Cache:
             if shutil.disk_usage(folder).free < ROOM:
                 raise OSError(errno.ENOSPC, f"its disk has less than {ROOM // 10**6} MB left")
             with tempfile.TemporaryFile(dir=folder):
+                if shutil.disk_usage(folder).free < _ROOM:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 return folder
         except OSError as error:
             self._refused(error)

@@ -57,7 +57,7 @@ WAYS: dict[str, Callable[[bytes], bytes]] = {
     "runs": lambda data: deflated(data, 6, zlib.Z_RLE),
     "flushed": flushed,
     "isal": by_isal,
-    "members": lambda d: b"".join(gzip.compress(d[n : n + 9001]) for n in range(0, len(d), 9001)),
+    "members": lambda d: b"".join(gzip.compress(d[n : n + 90001]) for n in range(0, len(d), 90001)),
     "tiny members": lambda data: gzip.compress(b"") + gzip.compress(data[:9]) + deflated(data[9:]),
 }  # fmt: skip
 
