@@ -27,7 +27,6 @@ LIMIT = 8_000_000_000
 ROOM = 1_000_000_000
 _STALE = 86400.0  # seconds after which a temporary file belongs to no run any more
 _TEMPORARY = "tmp"
-_ROOM = 500_000_000  # bytes that a run may need for its temporary files
 
 
 class Stored(NamedTuple):
@@ -183,8 +182,6 @@ class Cache:
             if shutil.disk_usage(folder).free < ROOM:
                 raise OSError(errno.ENOSPC, f"its disk has less than {ROOM // 10**6} MB left")
             with tempfile.TemporaryFile(dir=folder):
-                if shutil.disk_usage(folder).free < _ROOM:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 return folder
         except OSError as error:
             self._refused(error)

@@ -16,7 +16,7 @@ from assembler.bundle.parts import BundleError
 from assembler.progress import Progress
 
 _NAME = "triton-assembler"
-_BUILT_FROM = ("assembler", "stages", "patches", "Dockerfile.final", "releases.toml",
+_BUILT_FROM = ("assembler", "stages", "patches", "Dockerfile.final",
                "pyproject.toml", "README.md", "LICENSE")  # fmt: skip
 _EPOCH = "315532800"  # 1980, the first year that a zip can name
 _SECONDS = 600

@@ -79,7 +79,7 @@ def test_pieces_in_are_not_pieces_out() -> None:
     data = bytes(range(256)) * 20_000
 
     def pieces(size: int) -> list[bytes]:
-        return list(layerfile._pieces(data[at : at + size] for at in range(0, len(data), size)))
+        return list(layerfile.in_pieces(data[at : at + size] for at in range(0, len(data), size)))
 
     first, second = pieces(100), pieces(77_777)
     assert first == second
