@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from assembler import closure, dpkg, elf, patches, releases, stagecache, users, wheels
-from assembler.cache import Cache
+from assembler import closure, dpkg, elf, patches, releases, users, wheels
+from assembler.caching import stagecache
+from assembler.caching.cache import Cache
 from assembler.errors import SelectionError
 from assembler.oci import LayerBlob
 from assembler.parallel import Threads

@@ -7,19 +7,9 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assembler import (
-    assembly,
-    dockerfile,
-    documents,
-    imageconfig,
-    interrupts,
-    lock,
-    locking,
-    oci,
-    record,
-    results,
-    sbom,
-)
+from assembler import assembly, dockerfile, imageconfig, interrupts, oci
+from assembler.caching import results
+from assembler.caching.results import Finished
 from assembler.destinations import Image
 from assembler.destinations.files import check_output
 from assembler.destinations.opening import (
@@ -32,10 +22,10 @@ from assembler.destinations.opening import (
 from assembler.errors import SourceError, UsageError
 from assembler.oci import LayerBlob
 from assembler.options import Options
+from assembler.papers import documents, lock, locking, record, sbom
 from assembler.preparation import Inputs, Prepared, opened, prepare
 from assembler.progress import Progress
 from assembler.reference import ImageName
-from assembler.results import Finished
 
 
 @dataclass(frozen=True)

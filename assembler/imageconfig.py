@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from assembler import assembly, dockerfile, oci, tree
-from assembler.lock import Lock
 from assembler.oci import LayerBlob
+from assembler.papers.lock import Lock
 from assembler.view import View
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from assembler import releases
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from assembler.errors import OfflineError, listing
 from assembler.oci import Platform
 from assembler.reference import Reference

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assembler import oci, resources
-from assembler.lock import Lock
+from assembler.papers.lock import Lock
 from assembler.reference import ImageName
 from assembler.sources.opening import Access
 

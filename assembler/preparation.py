@@ -15,11 +15,8 @@ from pathlib import Path
 
 from assembler import (
     assembly,
-    components,
     dockerfile,
-    indexes,
     interrupts,
-    locking,
     oci,
     offline,
     patches,
@@ -28,21 +25,23 @@ from assembler import (
     stages,
     tree,
 )
-from assembler.cache import Cache
-from assembler.download import NoRanges
+from assembler.caching.cache import Cache
+from assembler.caching.layercache import LayerCache
+from assembler.caching.remotecache import RemoteCache
 from assembler.errors import AssemblerError, SourceError, UsageError
-from assembler.layercache import LayerCache
-from assembler.lock import Lock
 from assembler.options import Options
+from assembler.papers import components, locking
+from assembler.papers.lock import Lock
 from assembler.parallel import Threads
 from assembler.progress import Progress
 from assembler.reading import Reader
 from assembler.reference import ImageName, Reference
-from assembler.remotecache import RemoteCache
-from assembler.seekindex import SeekIndex
+from assembler.registries.download import NoRanges
+from assembler.seeking import finding as indexes
+from assembler.seeking.index import SeekIndex
+from assembler.seeking.spans import Stale
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
-from assembler.spans import Stale
 from assembler.view import View
 
 _LAST_SECOND = 253402300799  # of the year 9999, the last that an image config can name

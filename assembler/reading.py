@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
-from assembler import seekindex, spans
-from assembler.layercache import LayerCache
+from assembler.caching.layercache import LayerCache
 from assembler.layers import Content, Layer, Spool, Wanted, read_layer
 from assembler.parallel import Threads
-from assembler.seekindex import IndexedLayer, SeekIndex
+from assembler.seeking import index as seekindex
+from assembler.seeking import spans
+from assembler.seeking.index import IndexedLayer, SeekIndex
 from assembler.sources import Source
 from assembler.streams import LayerStream
 

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from assembler import documents, oci, record
-from assembler.cache import Cache
+from assembler import oci
+from assembler.caching.cache import Cache
 from assembler.errors import SourceError, UsageError
-from assembler.record import Record
+from assembler.papers import documents, record
+from assembler.papers.record import Record
 from assembler.reference import FILE_TRANSPORTS, ImageName, Reference
 from assembler.sources import Source
 from assembler.sources.members import DOCUMENT, FolderMembers, Members, TarMembers
@@ -95,7 +96,7 @@ def _in_file(reference: Reference) -> Iterator[bytes]:
 
 def _in_registry(name: ImageName, digest: str, access: Access) -> Iterator[bytes]:
     """Yield the records that refer to the image in its registry; none where that cannot be read."""
-    from assembler import referrers
+    from assembler.registries import referrers
 
     try:
         for each in referrers.listed(access.client, name, digest, record.TYPE):

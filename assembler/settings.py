@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from assembler.errors import UsageError
-from assembler.mirrors import Mirror
+from assembler.registries.mirrors import Mirror
 
 if sys.version_info >= (3, 11):
     import tomllib

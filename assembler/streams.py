@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from isal import igzip_lib
 
 from assembler.errors import VerificationError
-from assembler.seekpoints import Recorder
+from assembler.seeking.points import Recorder
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -30,7 +30,7 @@ from packaging.utils import parse_wheel_filename as parse_tags
 from packaging.version import InvalidVersion, Version
 
 from assembler import offline as local
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from assembler.elf import Elf
 from assembler.errors import SelectionError, UsageError
 from assembler.rootfs import Node, RootFS

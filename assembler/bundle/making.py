@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from assembler import lock, oci, record
+from assembler import oci
 from assembler.bundle.parts import BundleError
-from assembler.layercache import LayerCache, document
+from assembler.caching.layercache import LayerCache, document
 from assembler.layerfile import Gzip, in_pieces
 from assembler.layers import Content
+from assembler.papers import lock, record
+from assembler.papers.record import Record
 from assembler.preparation import Prepared
-from assembler.record import Record
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
 from assembler.streams import CHUNK

@@ -13,16 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from assembler import interrupts, lock, locking, oci
+from assembler import interrupts, oci
 from assembler.bundle.file import BundleFile
 from assembler.bundle.making import shown
 from assembler.bundle.parts import BundleError
+from assembler.caching.layercache import from_document
 from assembler.errors import UsageError, listing
-from assembler.layercache import from_document
 from assembler.layers import Content, Layer, Wanted
-from assembler.lock import Lock, LockError
 from assembler.oci import Descriptor
 from assembler.options import Options
+from assembler.papers import lock, locking
+from assembler.papers.lock import Lock, LockError
 from assembler.reading import Key, Reader
 from assembler.sources import Source, T
 from assembler.sources.stored import keep
@@ -49,7 +50,7 @@ class Opened:
             with file.open(member) as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target, CHUNK)
         (folder / "patches").mkdir(exist_ok=True)
-        path = folder / "assembler.lock"
+        path = folder / "assembler.papers.lock"
         path.write_bytes(file.read(image["lock"]))
         self.lock = lock.read(path)
         self._layers = [(str(listed), str(places)) for listed, places in image["source"]["layers"]]

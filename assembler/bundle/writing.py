@@ -10,7 +10,7 @@ from typing import Any
 
 from assembler import interrupts
 from assembler.bundle import file, making, parts
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from assembler.errors import UsageError
 from assembler.extract import finish
 from assembler.options import Options

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from assembler.commands import words as shared
 
 if TYPE_CHECKING:
-    from assembler.cache import Stored
+    from assembler.caching.cache import Stored
     from assembler.progress import Progress
 
 HELP = "show, prune or clear what is kept from run to run"
@@ -42,7 +42,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(words: argparse.Namespace, progress: Progress) -> int:
     """Show what there is, or what was removed."""
-    from assembler.cache import Cache
+    from assembler.caching.cache import Cache
     from assembler.errors import UsageError
 
     if words.action != "prune" and (words.max_size is not None or words.older_than is not None):

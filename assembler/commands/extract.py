@@ -80,7 +80,7 @@ def bundled(words: argparse.Namespace, progress: Progress) -> Iterator[Options]:
     locked, words.locked = words.locked, None
     options = shared.options(words, progress.warn)
     if locked:
-        from assembler import lock
+        from assembler.papers import lock
 
         known = lock.read(locked)
 

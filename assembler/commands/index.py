@@ -26,12 +26,13 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(words: argparse.Namespace, progress: Progress) -> int:
     """Write the index: the cached one, or one made by a full read."""
-    from assembler import indexes, seekindex
     from assembler.destinations.files import check_output, made_beside
     from assembler.errors import UsageError
     from assembler.preparation import opened, prepare
     from assembler.progress import size
     from assembler.reference import ImageName
+    from assembler.seeking import finding as indexes
+    from assembler.seeking import index as seekindex
 
     path, words.output = words.output, None
     name = ImageName.parse(words.push.removeprefix("docker://")) if words.push else None

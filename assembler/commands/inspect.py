@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from assembler.commands import words as shared
 
 if TYPE_CHECKING:
-    from assembler.cache import Cache
+    from assembler.caching.cache import Cache
+    from assembler.papers.record import Record
     from assembler.progress import Progress
-    from assembler.record import Record
     from assembler.sources import Source
     from assembler.sources.opening import Access
 
@@ -47,7 +47,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     import tempfile
 
     from assembler import recorded
-    from assembler.cache import Cache
+    from assembler.caching.cache import Cache
     from assembler.destinations.files import check_output, made_beside
     from assembler.inspection import opening, text
     from assembler.inspection.report import Inspected
@@ -91,10 +91,10 @@ def _provenance(
 ) -> int:
     import json
 
-    from assembler import provenance
     from assembler.errors import UsageError
     from assembler.inspection import text
-    from assembler.lock import Pinned
+    from assembler.papers import provenance
+    from assembler.papers.lock import Pinned
     from assembler.reference import Reference
 
     if record is None:

@@ -34,9 +34,9 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     import json
     from dataclasses import replace
 
-    from assembler import lock, locking
     from assembler.destinations.files import check_output
     from assembler.errors import UsageError
+    from assembler.papers import lock, locking
     from assembler.preparation import opened, prepare
 
     path = words.output or words.upgrade

@@ -11,8 +11,8 @@ from assembler.commands import words as shared
 
 if TYPE_CHECKING:
     from assembler.extract import Result
-    from assembler.mirroring import Copied
     from assembler.progress import Progress
+    from assembler.registries.mirroring import Copied
 
 CACHE = "assembler-cache"  # the repository, under --to, of what is known of layers
 HELP = "copy what extract needs, or what it makes, into a registry of your own"
@@ -40,9 +40,10 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(words: argparse.Namespace, progress: Progress) -> int:
     """Copy, and print what is where."""
-    from assembler import mirroring, releases
+    from assembler import releases
     from assembler.errors import UsageError
     from assembler.reference import Reference
+    from assembler.registries import mirroring
 
     to = words.to.rstrip("/")
     if words.offline:

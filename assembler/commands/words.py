@@ -229,7 +229,7 @@ def options(
     )
     if getattr(words, "locked", None) is None:
         return found
-    from assembler import lock, locking
+    from assembler.papers import lock, locking
 
     return locking.chosen(lock.read(words.locked), found, given(words), exact=True)
 

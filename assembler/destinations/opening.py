@@ -11,7 +11,7 @@ from assembler.errors import DestinationError, UsageError
 from assembler.reference import ImageName
 
 if TYPE_CHECKING:
-    from assembler.registry import RegistryClient
+    from assembler.registries.client import RegistryClient
 
 
 class Destination(Protocol):

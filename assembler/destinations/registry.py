@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from assembler import indexing, oci, parallel
-from assembler.connections import RegistryError
+from assembler import oci, parallel
 from assembler.destinations import Image
 from assembler.errors import UsageError
 from assembler.reference import ImageName, Reference
-from assembler.registry import RegistryClient
-from assembler.uploads import Uploader
+from assembler.registries import indexing
+from assembler.registries.client import RegistryClient
+from assembler.registries.connections import RegistryError
+from assembler.registries.uploads import Uploader
 
 WORKERS = 4  # blobs at a time; each keeps one chunk in memory
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from assembler import components
 from assembler.errors import AssemblerError, SourceError
 from assembler.oci import Platform
+from assembler.papers import components
 from assembler.reference import TRANSPORTS, Reference
 from assembler.sources import Source
 from assembler.sources.opening import Access

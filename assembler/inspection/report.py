@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from assembler import components, dpkg, oci
-from assembler.record import Record
+from assembler import dpkg, oci
+from assembler.papers import components
+from assembler.papers.record import Record
 from assembler.selection import dropped
 from assembler.stages import Drop
 from assembler.tree import Entry, matcher

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from assembler.papers.provenance import Finding
 from assembler.progress import size
-from assembler.provenance import Finding
 
 ROWS = 15
 _WIDE = 160  # columns, where the output is a file

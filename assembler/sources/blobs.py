@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from assembler.oci import Descriptor, LayerBlob
 from assembler.sources import Source, T
 from assembler.streams import LayerStream

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from assembler.oci import Platform
 from assembler.reference import Reference
 from assembler.sources import Source
 
 if TYPE_CHECKING:
-    from assembler.registry import RegistryClient
+    from assembler.registries.client import RegistryClient
 
 
 class Access:
@@ -38,7 +38,7 @@ class Access:
 
         ca: a file of certificates to trust beside the usual ones.
         """
-        from assembler.mirrors import Mirror
+        from assembler.registries.mirrors import Mirror
 
         self.offline = offline
         self.on_bytes: Callable[[int], object] | None = None
@@ -54,8 +54,8 @@ class Access:
     def client(self) -> RegistryClient:
         """The one registry client of the run."""
         if self._client is None:
-            from assembler.connections import Connections
-            from assembler.registry import RegistryClient
+            from assembler.registries.client import RegistryClient
+            from assembler.registries.connections import Connections
 
             self._client = RegistryClient(
                 mirrors=self._mirrors,
@@ -94,7 +94,7 @@ class Access:
         if (given := self.given.get(str(reference))) is not None:
             return given
         if reference.transport == "docker":
-            from assembler.manifestcache import ManifestCache
+            from assembler.registries.manifestcache import ManifestCache
             from assembler.sources.registry import RegistrySource
 
             assert reference.name is not None

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from assembler import oci, parallel
-from assembler.cache import Cache
-from assembler.download import BlobReader
+from assembler.caching.cache import Cache
 from assembler.errors import OfflineError, SourceError
-from assembler.manifestcache import ManifestCache
-from assembler.manifests import RemoteManifest
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
+from assembler.registries.client import RegistryClient
+from assembler.registries.download import BlobReader
+from assembler.registries.manifestcache import ManifestCache
+from assembler.registries.manifests import RemoteManifest
 from assembler.sources import stored
 from assembler.streams import LayerStream
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assembler import interrupts, oci, recorded
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from assembler.engine import EngineError, answers, connect, engine_errors
 from assembler.errors import UsageError
 from assembler.sources import Source

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from assembler import oci, record, referrers
+from assembler import oci
 from assembler.destinations.registry import RegistryDestination
+from assembler.papers import record
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
+from assembler.registries import referrers
+from assembler.registries.client import RegistryClient
 from tests.conftest import ROOT, run
 from tests.integration import small
 from tests.standin.services import registry

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from assembler import oci, retries
+from assembler import oci
+from assembler.registries import retries
 from tests.integration import small
 from tests.integration.shortcuts import LIBRARY, MORE, PYTHON, Place
 from tests.unit import fake_registry
@@ -335,7 +336,7 @@ def test_garbage_and_another_image(indexed: tuple[Place, Path, dict[str, bytes]]
 
 
 def test_cached_index_of_an_older_form_is_thrown_away(place: Place) -> None:
-    from assembler.cache import Cache
+    from assembler.caching.cache import Cache
 
     place.extract("a", "--index")
     (kept,) = (place.cache / "indexes").iterdir()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from assembler import cli
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from tests.conftest import ROOT
 from tests.integration.shortcuts import Place
 from tests.unit import fake_registry

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from assembler import assembly, stages
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from assembler.errors import SelectionError
 from assembler.rootfs import RootFS
 from assembler.view import View

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from assembler import components, licences
 from assembler.inspection.treemap import Box, squarify
+from assembler.papers import components, licences
 from assembler.view import View
 from tests.unit.building import MemorySource, elf, reg, sym, tar
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import requests
 
-from assembler import tokens
-from assembler.connections import CA_VARIABLES, Connections
 from assembler.errors import SourceError
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
+from assembler.registries import tokens
+from assembler.registries.client import RegistryClient
+from assembler.registries.connections import CA_VARIABLES, Connections
 from tests.unit import tiny
 from tests.unit.fake_registry import FakeRegistry, redirect, status
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from assembler.credentials import Credentials, DockerLogin, config_file, login_command
+from assembler.registries.credentials import Credentials, DockerLogin, config_file, login_command
 
 AUTH = base64.b64encode(b"$oauthtoken:pa:ss").decode()
 FOUND = Credentials("$oauthtoken", "pa:ss")
@@ -181,7 +181,7 @@ def test_docker_is_not_imported_without_need(tmp_path: Path, summary: str, confi
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))
     program = (
-        "import sys; from assembler.credentials import DockerLogin\n"
+        "import sys; from assembler.registries.credentials import DockerLogin\n"
         "import assembler.sources.registry\n"
         "assert DockerLogin().find('nvcr.io') is None; assert 'docker' not in sys.modules"
     )

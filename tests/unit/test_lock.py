@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from assembler import lock, oci
-from assembler.lock import Lock, LockError, Pinned
+from assembler import oci
+from assembler.papers import lock
+from assembler.papers.lock import Lock, LockError, Pinned
 from assembler.wheels import Pin
 
 HEX = "ab" * 32
@@ -30,7 +31,7 @@ LOCK = Lock(
 
 
 def written(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "assembler.lock"
+    path = tmp_path / "assembler.papers.lock"
     path.write_text(text)
     return path
 

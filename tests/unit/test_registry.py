@@ -18,15 +18,15 @@ from typing import Any, BinaryIO
 import pytest
 
 from assembler import oci
-from assembler.connections import Connections
-from assembler.credentials import Credentials
 from assembler.errors import AssemblerError, SourceError
-from assembler.mirrors import Mirror
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
-from assembler.retries import Policy
+from assembler.registries.client import RegistryClient
+from assembler.registries.connections import Connections
+from assembler.registries.credentials import Credentials
+from assembler.registries.mirrors import Mirror
+from assembler.registries.retries import Policy
+from assembler.registries.tokens import Authorizer
 from assembler.sources.registry import RegistrySource
-from assembler.tokens import Authorizer
 from tests.unit import tiny
 from tests.unit.fake_registry import (
     Basic,
@@ -825,7 +825,7 @@ def test_ctrl_c_ends_a_process_that_waits_for_bytes(
     script = f"""
         from assembler.oci import Platform
         from assembler.reference import ImageName
-        from assembler.registry import RegistryClient
+        from assembler.registries.client import RegistryClient
         from assembler.sources.registry import RegistrySource
         name = ImageName.parse("{registry.host}/{IMAGE}")
         source = RegistrySource(name, Platform("linux", "amd64"), RegistryClient())

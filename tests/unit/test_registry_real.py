@@ -14,10 +14,10 @@ import pytest
 import requests
 
 from assembler import oci
-from assembler.credentials import Credentials
 from assembler.errors import SourceError
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
+from assembler.registries.client import RegistryClient
+from assembler.registries.credentials import Credentials
 from assembler.sources.registry import RegistrySource
 from tests.unit import tiny
 from tests.unit.tiny import AMD64, contents

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import pytest
 from isal import isal_zlib
 
-from assembler import seekindex
 from assembler.layers import Spool, read_layer
-from assembler.seekpoints import Recorder, Resumed
-from assembler.spans import _files
+from assembler.seeking import index as seekindex
+from assembler.seeking.points import Recorder, Resumed
+from assembler.seeking.spans import _files
 from assembler.streams import LayerStream
 from tests.unit.building import reg, tar
 
@@ -65,9 +65,9 @@ WAYS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.fixture(autouse=True)
 def close(monkeypatch: pytest.MonkeyPatch) -> None:
     """Points as close as the blocks are."""
-    monkeypatch.setattr("assembler.seekpoints._SPACING", 1)
-    monkeypatch.setattr("assembler.seekpoints._GAP", 0)
-    monkeypatch.setattr("assembler.seekpoints._STRIDE", 0)
+    monkeypatch.setattr("assembler.seeking.points._SPACING", 1)
+    monkeypatch.setattr("assembler.seeking.points._GAP", 0)
+    monkeypatch.setattr("assembler.seeking.points._STRIDE", 0)
 
 
 def every_point(blob: bytes, step: int) -> Recorder:
@@ -120,7 +120,7 @@ def test_files_by_spans(
     from pathlib import Path
 
     folder = Path(str(tmp_path))
-    monkeypatch.setattr("assembler.seekpoints._SPACING", spaced)
+    monkeypatch.setattr("assembler.seeking.points._SPACING", spaced)
     chance = random.Random(3)
     sizes = [0, 1, 511, 40_000, 200_000, 3, 300_000, 70_000]
     files = {f"f{n}": text(size, n) or b"" for n, size in enumerate(sizes)}
@@ -133,7 +133,7 @@ def test_files_by_spans(
     stream.finish()
     made = seekindex.of_layer(stream.actual_diff_id, layer, recorder)
     index = seekindex.load(seekindex.dump(seekindex.SeekIndex({"x": made})), "it").layers["x"]
-    monkeypatch.setattr("assembler.seekindex._NEAR", 0)
+    monkeypatch.setattr("assembler.seeking.index._NEAR", 0)
     for number in range(12):
         names = chance.sample(sorted(files), chance.randint(1, 4))
         spans = index.spans(names)

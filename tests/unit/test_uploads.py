@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from assembler import oci, referrers, sessions
-from assembler.connections import Connections, RegistryError
-from assembler.credentials import Credentials
+from assembler import oci
 from assembler.destinations import Artifact
-from assembler.download import Cancelled
 from assembler.errors import AssemblerError
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
-from assembler.uploads import MOUNTED, SENT, THERE, Uploader
+from assembler.registries import referrers, sessions
+from assembler.registries.client import RegistryClient
+from assembler.registries.connections import Connections, RegistryError
+from assembler.registries.credentials import Credentials
+from assembler.registries.download import Cancelled
+from assembler.registries.uploads import MOUNTED, SENT, THERE, Uploader
 from tests.unit.fake_registry import (
     Change,
     FakeRegistry,

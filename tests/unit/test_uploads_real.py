@@ -16,14 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from assembler import oci, referrers
-from assembler.connections import RegistryError
-from assembler.credentials import Credentials
+from assembler import oci
 from assembler.destinations import Artifact
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
-from assembler.retries import Policy
-from assembler.uploads import MOUNTED, SENT, THERE, Uploader
+from assembler.registries import referrers
+from assembler.registries.client import RegistryClient
+from assembler.registries.connections import RegistryError
+from assembler.registries.credentials import Credentials
+from assembler.registries.retries import Policy
+from assembler.registries.uploads import MOUNTED, SENT, THERE, Uploader
 from tests.standin import services
 from tests.unit.test_registry_real import BCRYPT, LOGIN
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from assembler import record, sbom, statement
 from assembler.destinations import Artifact
 from assembler.destinations.files import check_output, made_beside
 from assembler.errors import DestinationError
-from assembler.record import Record
+from assembler.papers import record, sbom, statement
+from assembler.papers.record import Record
 
 RECORD = "record.json"
 SBOM = "sbom.cdx.json"

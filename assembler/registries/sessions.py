@@ -15,13 +15,13 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from assembler.connections import BROKEN, RegistryError, host_of
-from assembler.download import Cancelled
-from assembler.endpoint import MAX_ERROR, Data, Endpoint, read_at_most
 from assembler.oci import Descriptor
 from assembler.reference import is_loopback
+from assembler.registries.connections import BROKEN, RegistryError, host_of
+from assembler.registries.download import Cancelled
+from assembler.registries.endpoint import MAX_ERROR, Data, Endpoint, read_at_most
+from assembler.registries.tokens import Scopes, pull, push
 from assembler.streams import CHUNK as PIECE
-from assembler.tokens import Scopes, pull, push
 
 # Bytes of a chunk, and of what goes in one piece: small enough to be kept for another try by
 # several uploads at once, and more than the 5 MiB that storage with multipart uploads demands.

@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from assembler import oci, seekindex
-from assembler.cache import Cache
+from assembler import oci
+from assembler.caching.cache import Cache
 from assembler.errors import SourceError
 from assembler.oci import Descriptor
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
-from assembler.seekindex import SeekIndex
+from assembler.registries.client import RegistryClient
+from assembler.registries.uploads import Uploader
+from assembler.seeking import index as seekindex
+from assembler.seeking.index import SeekIndex
 from assembler.sources import Source
-from assembler.uploads import Uploader
 
 TYPE = "application/vnd.triton-assembler.index.v1"
 _LARGEST = 64 << 20  # bytes; the largest seen are a few MB

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from assembler import layerfile
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from assembler.oci import Descriptor, LayerBlob
 from assembler.rootfs import Node
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
-from assembler import oci, parallel, uploads
-from assembler.credentials import ignore
+from assembler import oci, parallel
 from assembler.errors import DestinationError, SourceError, UsageError
-from assembler.manifests import RemoteManifest
-from assembler.mirrors import Mirror, is_place
 from assembler.reference import ImageName, Reference
-from assembler.registry import RegistryClient
+from assembler.registries import uploads
+from assembler.registries.client import RegistryClient
+from assembler.registries.credentials import ignore
+from assembler.registries.manifests import RemoteManifest
+from assembler.registries.mirrors import Mirror, is_place
 from assembler.streams import VerifiedReader
 
 WORKERS = 4  # blobs at a time; each keeps one chunk in memory

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from assembler import oci
-from assembler.record import OURS, Record
+from assembler.papers.record import OURS, Record
 from assembler.sources import Source
 from assembler.tree import Entry
 from assembler.view import View

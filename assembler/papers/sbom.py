@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from assembler import __version__
-from assembler.record import Record
+from assembler.papers.record import Record
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component

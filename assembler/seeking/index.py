@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from assembler import layercache
+from assembler.caching import layercache
 from assembler.errors import SourceError
 from assembler.layers import Layer
-from assembler.seekpoints import WINDOW, Point, Recorder
+from assembler.seeking.points import WINDOW, Point, Recorder
 from assembler.streams import zstd  # type: ignore[attr-defined]
 
 TYPE = "application/vnd.triton-assembler.index.v1+json+zstd"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from assembler.credentials import login_command
+from assembler.registries.credentials import login_command
 
 # Distribution passes on what its disk says: "no space left on device", or `"Err":28` (ENOSPC).
 _NO_SPACE = re.compile(r'no space left|insufficient storage|quota|"Err":\s*28\b', re.IGNORECASE)

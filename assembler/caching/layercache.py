@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from assembler.layers import Content, Layer, Member
 from assembler.streams import zstd  # type: ignore[attr-defined]
 

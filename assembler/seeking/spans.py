@@ -12,8 +12,8 @@ from isal import isal_zlib
 from assembler.errors import VerificationError
 from assembler.layers import Content, Spool
 from assembler.parallel import Threads
-from assembler.seekindex import SeekIndex, Span
-from assembler.seekpoints import Resumed
+from assembler.seeking.index import SeekIndex, Span
+from assembler.seeking.points import Resumed
 from assembler.streams import CHUNK, Readable
 
 WORKERS = 4

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from assembler import __version__, oci
-from assembler.record import Record
+from assembler.papers.record import Record
 
 TYPE = "application/vnd.in-toto+json"
 _HOME = "https://triton-assembler.github.io"

@@ -13,17 +13,18 @@ from dataclasses import replace
 
 import requests
 
-from assembler import oci, referrers, refusals, sessions
-from assembler.connections import RegistryError
-from assembler.credentials import ignore
+from assembler import oci
 from assembler.destinations import Artifact
-from assembler.endpoint import Endpoint
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
-from assembler.retries import Patience
-from assembler.sending import Open, Sending, wait
-from assembler.sessions import Session
-from assembler.tokens import Scopes, pull, push
+from assembler.registries import referrers, refusals, sessions
+from assembler.registries.client import RegistryClient
+from assembler.registries.connections import RegistryError
+from assembler.registries.credentials import ignore
+from assembler.registries.endpoint import Endpoint
+from assembler.registries.retries import Patience
+from assembler.registries.sending import Open, Sending, wait
+from assembler.registries.sessions import Session
+from assembler.registries.tokens import Scopes, pull, push
 
 # How a blob got there.
 THERE, MOUNTED, SENT = "there", "mounted", "sent"

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from assembler.connections import RegistryError
+from assembler.registries.connections import RegistryError
 
 MIB = 1 << 20
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from assembler import oci
-from assembler.connections import BROKEN, RegistryError
-from assembler.endpoint import read_at_most
 from assembler.errors import SourceError
 from assembler.reference import ImageName
-from assembler.registry import MAX_MANIFEST, RegistryClient
-from assembler.tokens import pull
+from assembler.registries.client import MAX_MANIFEST, RegistryClient
+from assembler.registries.connections import BROKEN, RegistryError
+from assembler.registries.endpoint import read_at_most
+from assembler.registries.tokens import pull
 
 MAX_PAGES = 100
 

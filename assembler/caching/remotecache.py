@@ -18,15 +18,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from assembler import layercache, oci, parallel
-from assembler.cache import Cache
+from assembler import oci, parallel
+from assembler.caching import layercache
+from assembler.caching.cache import Cache
 from assembler.errors import SourceError
 from assembler.oci import Descriptor
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
+from assembler.registries.client import RegistryClient
+from assembler.registries.uploads import Uploader
 from assembler.sources import Source
 from assembler.streams import CHUNK, InflatingReader, VerifiedReader, zstd  # type: ignore[attr-defined]
-from assembler.uploads import Uploader
 
 TYPE = "application/vnd.triton-assembler.layers.v1"
 _META, _PACK = f"{TYPE}.meta+zstd", f"{TYPE}.pack+zstd"

@@ -7,9 +7,9 @@ from typing import Any
 
 from assembler import oci
 from assembler.destinations import Image
-from assembler.manifests import RemoteManifest
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
+from assembler.registries.client import RegistryClient
+from assembler.registries.manifests import RemoteManifest
 
 
 def with_image(client: RegistryClient, name: ImageName, image: Image) -> bytes:

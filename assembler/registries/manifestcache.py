@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from assembler import oci
-from assembler.cache import Cache
-from assembler.manifests import RemoteManifest, media_type
+from assembler.caching.cache import Cache
 from assembler.reference import ImageName
-from assembler.registry import RegistryClient
+from assembler.registries.client import RegistryClient
+from assembler.registries.manifests import RemoteManifest, media_type
 
 
 class ManifestCache:

@@ -11,11 +11,12 @@ from typing import Any
 
 from packaging.version import Version
 
-from assembler import __version__, lock, oci, releases, stages
+from assembler import __version__, oci, releases, stages
 from assembler.assembly import Recipe
 from assembler.destinations.files import made_beside
-from assembler.lock import Lock, Pinned
 from assembler.options import Options
+from assembler.papers import lock
+from assembler.papers.lock import Lock, Pinned
 from assembler.sources import Source
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from assembler import oci, resources
-from assembler.cache import Cache
+from assembler.caching.cache import Cache
 from assembler.destinations import Image
 from assembler.oci import Descriptor, LayerBlob
+from assembler.papers.record import Record
 from assembler.preparation import Inputs
-from assembler.record import Record
 from assembler.streams import zstd  # type: ignore[attr-defined]
 
 

@@ -12,11 +12,11 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from assembler import refusals
-from assembler.connections import BROKEN, Connections, RegistryError, host_of, origin_of
-from assembler.credentials import Credentials, login_command
 from assembler.reference import is_loopback
-from assembler.tokens import Authorizer, Scopes
+from assembler.registries import refusals
+from assembler.registries.connections import BROKEN, Connections, RegistryError, host_of, origin_of
+from assembler.registries.credentials import Credentials, login_command
+from assembler.registries.tokens import Authorizer, Scopes
 
 MAX_REDIRECTS = 8
 MAX_ERROR = 64 << 10  # bytes of an error's or a token's body (ggcr, transport)

@@ -10,14 +10,15 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from assembler import __version__, components
+from assembler import __version__
 from assembler.assembly import Assembly, Recipe
 from assembler.destinations import Image
-from assembler.lock import Lock
+from assembler.papers import components
+from assembler.papers.lock import Lock
 from assembler.rootfs import Node
 from assembler.sources import Source
 
-TYPE = "application/vnd.triton-assembler.record.v1+json"
+TYPE = "application/vnd.triton-assembler.papers.record.v1+json"
 OURS = "assembler"
 
 Record = dict[str, Any]

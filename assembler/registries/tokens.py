@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from assembler.connections import RegistryError, host_of
-from assembler.credentials import Credentials, login_command
+from assembler.registries.connections import RegistryError, host_of
+from assembler.registries.credentials import Credentials, login_command
 
 DEFAULT_LIFETIME = 60.0  # seconds, where a token does not say (token.md, "expires_in")
 EARLY = 5.0  # seconds before its end that a token is renewed (regclient, auth.go)

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from assembler import oci
-from assembler.connections import RegistryError
-from assembler.download import Cancelled
-from assembler.endpoint import Endpoint
 from assembler.errors import VerificationError
-from assembler.retries import Patience
-from assembler.sessions import ChunksRefused, LostSession, Outgoing, Session
+from assembler.registries.connections import RegistryError
+from assembler.registries.download import Cancelled
+from assembler.registries.endpoint import Endpoint
+from assembler.registries.retries import Patience
+from assembler.registries.sessions import ChunksRefused, LostSession, Outgoing, Session
 
 ATTEMPTS = 6  # times that one blob is begun
 LARGEST = 32 << 20  # bytes of a chunk that is kept in memory, whatever a registry would like

@@ -11,9 +11,9 @@ from typing import Any
 
 import requests
 
-from assembler.connections import BROKEN, Connections, RegistryError
 from assembler.errors import SourceError, VerificationError
-from assembler.retries import Patience
+from assembler.registries.connections import BROKEN, Connections, RegistryError
+from assembler.registries.retries import Patience
 
 # Bytes asked for at once: what came before a break is kept to this grain.
 PIECE = 128 << 10

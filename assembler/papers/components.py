@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from assembler import dpkg, elf, licences
+from assembler import dpkg, elf
 from assembler.layers import Content
+from assembler.papers import licences
 from assembler.tree import Tree, matcher
 
 Contents = Callable[[str], Content | None]

@@ -16,17 +16,17 @@ from urllib.parse import urlsplit
 import requests
 
 from assembler import oci
-from assembler.connections import BROKEN, Connections, RegistryError
-from assembler.credentials import Credentials, DockerLogin, ignore
-from assembler.download import Ask, BlobReader
-from assembler.endpoint import Endpoint, read_at_most
 from assembler.errors import OfflineError, SourceError, VerificationError
-from assembler.manifests import ACCEPT, RemoteManifest, media_type
-from assembler.mirrors import Mirror, locations
 from assembler.reference import ImageName, is_loopback
-from assembler.retries import Patience, Policy
+from assembler.registries.connections import BROKEN, Connections, RegistryError
+from assembler.registries.credentials import Credentials, DockerLogin, ignore
+from assembler.registries.download import Ask, BlobReader
+from assembler.registries.endpoint import Endpoint, read_at_most
+from assembler.registries.manifests import ACCEPT, RemoteManifest, media_type
+from assembler.registries.mirrors import Mirror, locations
+from assembler.registries.retries import Patience, Policy
+from assembler.registries.tokens import pull
 from assembler.streams import GZIP, VerifiedReader
-from assembler.tokens import pull
 
 MAX_MANIFEST = 4 << 20  # bytes (dist-spec, "Pushing Manifests": larger ones may be refused)
 MAX_DOCUMENT = 32 << 20  # bytes of a config; the largest seen are below 1 MiB

@@ -1,0 +1,1 @@
+"""What travels beside an image: record, bill of materials, provenance, lock."""

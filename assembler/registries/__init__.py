@@ -1,0 +1,1 @@
+"""Registries over the distribution API: reading, writing, logging in, mirrors."""

@@ -1,0 +1,1 @@
+"""Reading spans of layers instead of whole ones: seek points, the index of them, its use."""
