@@ -34,6 +34,13 @@ def add(command: argparse.ArgumentParser) -> None:
         help='and answer these: JSON lines with "model", "inputs" and, if known, "expected"',
     )
     add("--record", type=Path, metavar="FILE", help="the image's record, where it is not found")
+    add(
+        "--provenance",
+        action="store_true",
+        help="read the full image and the base again, and compare every file with the record",
+    )
+    add("--source", metavar="REF", help="for --provenance: where the full image is now")
+    add("--base", metavar="REF", help="for --provenance: where the base is now")
     add("--platform", action="append", metavar="OS/ARCH", help=f"default {shared.machine()}")
     limits = command.add_argument_group("limits of a container").add_argument
     limits("--timeout", type=float, default=300.0, metavar="S", help="seconds; %(default)s")
@@ -48,10 +55,18 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(words: argparse.Namespace, progress: Progress) -> int:
     """Make the checks and print the report; 0 only when all holds."""
     from assembler.destinations.files import check_output
+    from assembler.errors import UsageError
     from assembler.verify import report as reports
     from assembler.verify.checks import Result
     from assembler.verify.run import verify
 
+    if words.provenance:
+        from assembler.commands import inspect
+
+        words.file = words.html = None
+        return inspect.run(words, progress)
+    if words.source or words.base:
+        raise UsageError("--source and --base are for --provenance")
     if words.junit is not None:
         check_output(words.junit, over=True)
 
@@ -71,7 +86,6 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
 
 def _plan(words: argparse.Namespace, progress: Progress) -> Plan:
     from assembler.errors import UsageError
-    from assembler.sources.opening import Access
     from assembler.verify import requests
     from assembler.verify.container import Limits
     from assembler.verify.run import Plan, check_words
@@ -82,7 +96,7 @@ def _plan(words: argparse.Namespace, progress: Progress) -> Plan:
     plan = Plan(
         words.image,
         platform,
-        Access(words.mirror, words.insecure, offline=words.offline, warn=progress.warn),
+        shared.reach(words, progress.warn),
         static_only=words.static,
         against=words.against,
         model_repository=words.model_repository,

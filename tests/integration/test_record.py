@@ -326,6 +326,11 @@ def test_every_file_is_what_the_record_claims_and_ours_are_listed(made: Place) -
     assert "3 of 5 files are the wheel's, byte for byte" in wheel["text"]
 
 
+def test_verify_says_the_same(made: Place) -> None:
+    words = [made.folder / "out", "--provenance", "--json", "--cache-dir", made.cache]
+    assert run("verify", *words).stdout == run("inspect", *words).stdout != ""
+
+
 @pytest.mark.parametrize("change", ["content", "path", "layer", "link", "more", "wheel"])
 def test_a_false_claim_is_found(made: Place, tmp_path: Path, change: str) -> None:
     record = paper(made, "record.json")
