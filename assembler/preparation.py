@@ -151,7 +151,8 @@ def prepare(inputs: Inputs, progress: Progress) -> Prepared:
     try:
         ready = _prepare(inputs, progress, index)
         if options.index is not None and index is not None:
-            indexes.keep(index, full, inputs.cache)  # It proved right, and serves again.
+            # It proved right, and serves again.
+            indexes.keep(index, full, inputs.cache)
         return ready
     except (Stale, NoRanges) as error:
         progress.warn(f"the index is not used: {error}; the layers are read instead")

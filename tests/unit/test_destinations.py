@@ -12,6 +12,7 @@ import tarfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,8 @@ def small_files(limit: int) -> Iterator[None]:
 def test_a_full_disk_leaves_nothing(tmp_path: Path, destination: Callable[[Path], Any]) -> None:
     tars = [tiny.layer(*map(str, range(50)))]
     image = tiny.image(tmp_path / "image", tars, "")
+    # Layers on one disk are linked; a config is always written.
+    image = replace(image, config=json.dumps({"x": "x" * 50_000}).encode())
     made = destination(tmp_path / "out")
     with small_files(20_000), pytest.raises(DestinationError, match=r"cannot write .*out"):
         made.deliver(image, [TAG])
