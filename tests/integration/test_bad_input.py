@@ -26,7 +26,8 @@ from tests.unit.fake_registry import FakeRegistry
 
 # The same command, less patient with registries: seconds become hundredths.
 HASTY = """
-import sys, assembler.registries.retries as r, assembler.registries.connections as c, assembler.__main__ as m
+import sys, assembler.__main__ as m
+import assembler.registries.connections as c, assembler.registries.retries as r
 r.Policy.__init__.__defaults__ = (2, 0.01, 0.01, 1.0, 2.0)
 c.Connections.__init__.__defaults__ = (0.3, 0.3, None)
 sys.argv[0] = "assembler"
