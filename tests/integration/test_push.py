@@ -185,7 +185,7 @@ def test_what_cannot_be_pushed_is_told_before_any_work(
 
 # The same command, less patient with registries: seconds become hundredths.
 HASTY = """
-import sys, assembler.retries as r, assembler.__main__ as m
+import sys, assembler.registries.retries as r, assembler.__main__ as m
 r.Policy.__init__.__defaults__ = (2, 0.01, 0.01, 1.0, 2.0)
 sys.argv[0] = "assembler"
 m.main()
