@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from assembler import oci
+from assembler.caching.cache import Cache
 from assembler.engine import EngineError, connect, engine_errors
 from assembler.errors import SourceError, VerificationError
 from assembler.oci import Descriptor, Platform
@@ -128,6 +129,7 @@ class EngineSource:
         self._client = client
         self._on_bytes = on_bytes or (lambda _: None)
         self._exact = False
+        self._cache = Cache(None, print)
         # diff_id by path in the stream: from the first stream on, others need not be looked at.
         self._known: dict[str, str] = {}
 
@@ -180,6 +182,21 @@ class EngineSource:
         self._complete(set(self.diff_ids), copied)
         return tuple(copied[diff_id] for diff_id in self.diff_ids)
 
+    def remember_in(self, cache: Cache) -> None:
+        """Take the exact config from `cache`, where an earlier run has put it; else put it there.
+
+        So the config, and what is said of the source by it, is the same with a warm cache as
+        with a cold one, although no stream is read then.
+        """
+        self._cache = cache
+        known = cache.get(self._remembered)
+        if known is not None and self._is_config(known):
+            self.config, self._exact = known, True
+
+    @property
+    def _remembered(self) -> str:
+        return f"configs/{self.id.removeprefix('sha256:')}"
+
     def exact_config(self) -> bytes:
         """Return the exact config bytes, for the price of a whole stream when none was read."""
         if not self._exact:
@@ -228,6 +245,7 @@ class EngineSource:
         if exact is None or not self._is_config(exact):
             raise VerificationError(f"{self.reference}: the Engine sent no config for {self.id}")
         self.config, self._exact = exact, True
+        self._cache.put(self._remembered, exact)
 
     def _is_config(self, data: bytes) -> bool:
         try:

@@ -105,7 +105,9 @@ class Access:
         if reference.transport == "docker-daemon":
             from assembler.sources.engine import open_engine
 
-            return open_engine(reference, platform, self._count_local)
+            source = open_engine(reference, platform, self._count_local)
+            source.remember_in(self.cache)
+            return source
         from assembler.sources.archive import open_archive
 
         return open_archive(reference, platform, self._count_local)
