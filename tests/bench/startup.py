@@ -38,9 +38,9 @@ print("docker" in sys.modules)
 def docker_imported(bench: Bench) -> bool:
     """Tell whether `extract --output` of images in a registry imports `docker`."""
     output = bench.work / "probe"
-    spent = bench.run(
+    cost, _ = bench.run(
         [sys.executable, "-c", _PROBE, "extract", RELEASE, "--source", bench.full,
          "--base", bench.base, "--no-cache", "--output", f"{output}.tar"]
     )  # fmt: skip
     output.with_suffix(".tar").unlink()
-    return spent.own.output.split()[-1] == "True"
+    return cost.output.split()[-1] == "True"
