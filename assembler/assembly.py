@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from assembler import closure, dpkg, elf, patches, releases, users, wheels
+from assembler import closure, dpkg, elf, patches, users, wheels
 from assembler.caching import stagecache
 from assembler.caching.cache import Cache
 from assembler.errors import SelectionError
@@ -16,6 +16,7 @@ from assembler.rootfs import Node, RootFS
 from assembler.selection import Selection, drop_rules, dropped
 from assembler.stages import Stage
 from assembler.view import View
+from assembler.wheelhouse import Wheelhouse
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ class Assembly:
     wheels: dict[str, wheels.Pin]
 
 
-def assemble(recipe: Recipe, full: View, base: View, scratch: Path) -> Assembly:
+def assemble(
+    recipe: Recipe, full: View, base: View, scratch: Path, wheelhouse: Wheelhouse
+) -> Assembly:
     """Return the new image's files by stage. Raises SelectionError for what does not fit."""
     rootfs = RootFS(base, full, scratch)
     selection = Selection(rootfs, recipe.stages, recipe.keep)
     selection.run()
-    pins = _own_files(rootfs, recipe, scratch)
+    pins = _own_files(rootfs, recipe, wheelhouse)
     numpy = _version(pins)
     applied = patches.apply(rootfs, recipe.patches, recipe.release)
     libraries = next((s.name for s in recipe.stages if s.libraries), recipe.stages[0].name)
@@ -89,12 +92,12 @@ def _version(pins: Mapping[str, wheels.Pin]) -> str:
     return pins["numpy"].version if "numpy" in pins else ""
 
 
-def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> dict[str, wheels.Pin]:
+def _own_files(rootfs: RootFS, recipe: Recipe, wheelhouse: Wheelhouse) -> dict[str, wheels.Pin]:
     """Put in wheels, text files and users; return the wheels, by name."""
     pins: dict[str, wheels.Pin] = {}
     for stage in recipe.stages:
         if stage.wheel:
-            pins[stage.wheel] = _wheel(rootfs, recipe, stage, scratch)
+            pins[stage.wheel] = _wheel(rootfs, recipe, stage, wheelhouse)
         for file in stage.file:
             text = file.text.lstrip("\n").replace("${numpy}", _version(pins))
             reason = f"{stage.name}: written here"
@@ -104,31 +107,16 @@ def _own_files(rootfs: RootFS, recipe: Recipe, scratch: Path) -> dict[str, wheel
     return pins
 
 
-def _wheel(rootfs: RootFS, recipe: Recipe, stage: Stage, scratch: Path) -> wheels.Pin:
+def _wheel(rootfs: RootFS, recipe: Recipe, stage: Stage, wheelhouse: Wheelhouse) -> wheels.Pin:
     """Put in the wheel of `stage` and return which it is."""
-    target = wheels.find_target(rootfs, _libc(rootfs))
-    pin = recipe.pins.get(stage.wheel)
-    version = pin.version if pin else recipe.numpy or releases.default_numpy(target.version)
-    releases.check_numpy(version, recipe.release)
-
-    def fetch() -> Path:
-        return wheels.fetch(
-            stage.wheel, version, target, recipe.cache, scratch, offline=recipe.offline, pin=pin
-        )
-
-    wheel = fetch()
-    try:
-        nodes = wheels.unpack(rootfs, wheel, target, stage.name)
-    except wheels.DamagedWheel:
-        # The cache's may be; another comes in its place.
-        recipe.cache.remove(f"wheels/{wheel.name}")
-        wheel = fetch()
-        nodes = wheels.unpack(rootfs, wheel, target, stage.name)
+    libc = _libc(rootfs)
+    target = wheels.find_target(rootfs.tree, wheels.glibc(libc), libc.machine)
+    found = wheelhouse.take(stage, target)
     drops = drop_rules(recipe.stages, recipe.keep)
-    for node in nodes:
+    for node in found.nodes:
         if dropped(node.path, drops) is None:
             rootfs.put(node)
-    return wheels.Pin.of(version, wheel)
+    return found.pin
 
 
 def _libc(rootfs: RootFS) -> elf.Elf:
@@ -204,6 +192,7 @@ def write_layers(
     compress: bool,
 ) -> list[LayerBlob]:
     """Return each stage's layer, in layer order: gzip in `folder`, or tars made when read."""
+    stages = assembly.stages
     with Threads(2) as pool:
 
         def one(made: Made) -> LayerBlob:
@@ -211,4 +200,7 @@ def write_layers(
             done(made, blob)
             return blob
 
-        return list(pool.map(one, assembly.stages))
+        # The biggest first, so that none is left to be written alone at the end.
+        order = sorted(range(len(stages)), key=lambda number: -stages[number].size)
+        blobs = dict(zip(order, pool.map(one, (stages[n] for n in order)), strict=True))
+        return [blobs[number] for number in range(len(stages))]

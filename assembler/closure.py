@@ -26,7 +26,7 @@ TRIPLETS = {
     "ppc64": "powerpc64le-linux-gnu",
     "s390": "s390x-linux-gnu",
 }
-_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # image-spec, config.md: GOARCH's names
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}  # image-spec, config.md: GOARCH's names
 _SHELL_PATH = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 
 
@@ -293,7 +293,7 @@ def machine(rootfs: RootFS) -> str:
         if found is None or found.machine not in TRIPLETS:
             continue
         said = str(rootfs.full.config.get("architecture"))
-        if _ARCHITECTURES.get(said, found.machine) != found.machine:
+        if MACHINES.get(said, found.machine) != found.machine:
             raise SelectionError(
                 f"{source} says that it is for {said}, but its /{path} is for {found.machine}: "
                 "it was published wrongly; choose another release"

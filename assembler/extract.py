@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +21,7 @@ from assembler.destinations.opening import (
 from assembler.errors import SourceError, UsageError
 from assembler.oci import LayerBlob
 from assembler.options import Options
-from assembler.papers import documents, lock, locking, record, sbom
+from assembler.papers import documents, lock, locking, record
 from assembler.preparation import Inputs, Prepared, opened, prepare
 from assembler.progress import Progress
 from assembler.reference import ImageName
@@ -81,16 +80,11 @@ def extract(options: Options, progress: Progress) -> Result:
     documents.check(options.record)
     if options.lock is not None:
         check_output(options.lock, over=True)
-    # An Engine has no place for documents beside an image, and making them costs time.
-    beside = options.compress or options.record is not None
-    if beside:
-        with interrupts.held():  # which the thread inherits: signals are the main thread's
-            threading.Thread(target=sbom.load, daemon=True).start()
     with opened(options, progress) as inputs:
         finished = _known(inputs, destination, progress) or _made(inputs, progress)
         for repository in options.cache_to:
             _share(inputs, repository, progress)
-        papers = documents.make(finished.record, inputs.tags[0]) if beside else {}
+        papers = documents.make(finished.record, inputs.tags[0]) if options.papers else {}
         image = replace(finished.image, artifacts=documents.artifacts(papers))
         tags, pushed = inputs.tags if is_local else (), tuple(map(str, pushes))
         progress.say(f"delivering {', '.join((*tags, *pushed))}", level=1)

@@ -64,6 +64,11 @@ class Options:
         """Whether layers are gzip: the Engine alone would have to inflate them again."""
         return self.output is not None or bool(self.push)
 
+    @property
+    def papers(self) -> bool:
+        """Whether documents are made: an Engine has no place for them, and they cost time."""
+        return self.compress or self.record is not None
+
     def default_tag(self, release: str) -> str:
         """Return the name of the result where none is given."""
         return f"tritonserver:{release}-{'-'.join(dict.fromkeys(self.backends))}-cpu"

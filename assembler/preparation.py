@@ -15,6 +15,7 @@ from pathlib import Path
 
 from assembler import (
     assembly,
+    closure,
     dockerfile,
     interrupts,
     oci,
@@ -30,7 +31,7 @@ from assembler.caching.layercache import LayerCache
 from assembler.caching.remotecache import RemoteCache
 from assembler.errors import AssemblerError, SourceError, UsageError
 from assembler.options import Options
-from assembler.papers import components, locking
+from assembler.papers import components, locking, sbom
 from assembler.papers.lock import Lock
 from assembler.parallel import Threads
 from assembler.progress import Progress
@@ -38,11 +39,14 @@ from assembler.reading import Reader
 from assembler.reference import ImageName, Reference
 from assembler.registries.download import NoRanges
 from assembler.seeking import finding as indexes
+from assembler.seeking import index as seekindex
 from assembler.seeking.index import SeekIndex
 from assembler.seeking.spans import Stale
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
+from assembler.sources.registry import RegistrySource
 from assembler.view import View
+from assembler.wheelhouse import Wheelhouse
 
 _LAST_SECOND = 253402300799  # of the year 9999, the last that an image config can name
 
@@ -145,14 +149,14 @@ def prepare(inputs: Inputs, progress: Progress) -> Prepared:
     if not options.reads_all:
         for name in options.cache_from:
             _fetch(inputs, name, progress)
-    index = indexes.of(full, inputs.cache)
+    index, data = indexes.of(full, inputs.cache), b""
     if options.index is not None:
-        index = indexes.read(options.index, full, options.access.client)
+        index, data = indexes.read(options.index, full, options.access.client)
     try:
         ready = _prepare(inputs, progress, index)
-        if options.index is not None and index is not None:
+        if data:
             # It proved right, and serves again.
-            indexes.keep(index, full, inputs.cache)
+            indexes.keep(data, full, inputs.cache)
         return ready
     except (Stale, NoRanges) as error:
         progress.warn(f"the index is not used: {error}; the layers are read instead")
@@ -172,62 +176,73 @@ def _fetch(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
 
 def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Prepared:
     options, scratch = inputs.options, inputs.scratch
-    forget = options.reads_all
-    known = LayerCache(inputs.cache, _folder(scratch / "packs"), forget=forget)
-    folder = _folder(scratch / "full-files")
-    reader = (
-        options.bundle.reader(inputs.full, folder)
-        if options.bundle
-        else Reader(
-            inputs.full,
-            folder,
-            known,
-            None if forget else index,
-            record=options.make_index,
-        )
-    )
-    blobs, base, full = _read(inputs, progress, reader, known)
-    for remark in releases.remarks(inputs.recipe.release, full, base):
-        progress.warn(remark)
-    made = assembly.assemble(inputs.recipe, full, base, scratch)
+    making = seekindex.Making() if options.make_index else None
+    with Wheelhouse(inputs.recipe, scratch) as wheelhouse:
+        blobs, base, full = _read(inputs, progress, index, making, wheelhouse)
+        for remark in releases.remarks(inputs.recipe.release, full, base):
+            progress.warn(remark)
+        made = assembly.assemble(inputs.recipe, full, base, scratch, wheelhouse)
     for view in (base, full):
         for line in view.reading():
             progress.say(line, level=1)
-    recorded = SeekIndex(reader.indexed) if options.make_index else None
-    if recorded is not None:
-        indexes.keep(recorded, inputs.full, inputs.cache)
+    made_index = making.made() if making else None
+    if made_index is not None:
+        indexes.keep(seekindex.dump(made_index), inputs.full, inputs.cache)
     # An Engine's exact config is known only now.
     lock = locking.inputs(options, inputs.recipe, inputs.template, inputs.full, blobs)
     lock = replace(lock, wheels=made.wheels)
-    return Prepared(inputs, full, base, blobs, made, recorded, lock)
+    return Prepared(inputs, full, base, blobs, made, made_index, lock)
 
 
 def _read(
-    inputs: Inputs, progress: Progress, reader: Reader, known: LayerCache
+    inputs: Inputs,
+    progress: Progress,
+    index: SeekIndex | None,
+    making: seekindex.Making | None,
+    wheelhouse: Wheelhouse,
 ) -> tuple[BlobSource, View, View]:
     """Return the base, as blobs and as a view, and the full image's view; both read at once."""
     scratch, options, recipe = inputs.scratch, inputs.options, inputs.recipe
-    access, record = options.access, options.make_index
+    access, record = options.access, making is not None
+    index = None if options.reads_all else index
+    known = LayerCache(inputs.cache, _folder(scratch / "packs"), forget=options.reads_all)
+
+    def reader(source: Source, name: str) -> Reader:
+        folder = _folder(scratch / name)
+        if options.bundle and source is inputs.full:
+            return options.bundle.reader(source, folder)
+        return Reader(source, folder, known, index, making)
 
     def read_base() -> tuple[BlobSource, View]:
         base, place = inputs.base, scratch / "base"
         here = [inputs.cache.blob(each, place / "sha256") for each in base.digests if each]
-        if hasattr(base, "keep_in") and not all(here):
-            # Its layers are wanted whole as well: they are kept while they pass.
-            base.keep_in = place
+        if isinstance(base, RegistrySource) and not all(here):
+            listed = index.listed(base) if index else set()
+            if all(each in listed for each in base.digests):
+                base.paired = listed
+                base = BlobSource(base, place, inputs.cache)
+            else:
+                # Its layers are wanted whole as well: they are kept while they pass.
+                base.keep_in = place
         else:
             base = BlobSource(base, place, inputs.cache)
-        view = View(base, _base_likely, Reader(base, _folder(scratch / "base-files"), known))
+        view = View(base, _base_likely, reader(base, "base-files"))
         return BlobSource(inputs.base, place, inputs.cache), view
 
     wanted = inputs.indexable if record else recipe.stages
     likely = selection.likely(wanted, recipe.keep, all_kept=record)
     progress.say(f"reading base {inputs.base.reference}")
-    with Threads(1, "base") as pool:
+    with Threads(2, "base") as pool:
         reading = pool.submit(read_base)
+
+        def tree_known(full: tree.Tree) -> None:
+            wheelhouse.begin(full, closure.MACHINES.get(options.platform.architecture, ""))
+            if options.papers:
+                pool.submit(sbom.load)
+
         try:
             with progress.reading(inputs.full.reference, sum(inputs.full.sizes)) as access.on_bytes:
-                full = View(inputs.full, likely, reader)
+                full = View(inputs.full, likely, reader(inputs.full, "full-files"), tree_known)
             return (*reading.result(), full)
         except BaseException:
             # The pool waits for its thread, which must not wait for a slow network.
@@ -281,7 +296,7 @@ _BASE = tree.matcher(
         *components.FILES,
         releases.OS_RELEASE,
         "etc/{passwd,group,shadow,gshadow,subuid,subgid}",
-        "{usr/,}lib/**/*.so*",
+        "{usr/,}lib/{,*-linux-*/}*.so*",
     ]
 )
 

@@ -14,10 +14,10 @@ from typing import cast
 from assembler.caching.layercache import LayerCache
 from assembler.layers import Content, Layer, Spool, Wanted, read_layer
 from assembler.parallel import Threads
-from assembler.seeking import index as seekindex
 from assembler.seeking import spans
-from assembler.seeking.index import IndexedLayer, SeekIndex
+from assembler.seeking.index import Making, SeekIndex
 from assembler.sources import Source
+from assembler.sources.blobs import BlobSource
 from assembler.streams import LayerStream
 
 # A regular file's bytes: the number of a layer, and the name of a member.
@@ -30,7 +30,7 @@ class Reader:
     """Reads layers of `source`. spool: a folder for contents.
 
     known: what was read before, and remembers what is read now. index: of this image.
-    record: make an index of the layers that are read, in `indexed`.
+    making: gets an index of each layer that is read.
     how: by number of layer, how it became known; for people.
     """
 
@@ -40,13 +40,11 @@ class Reader:
         spool: Path,
         known: LayerCache | None = None,
         index: SeekIndex | None = None,
-        *,
-        record: bool = False,
+        making: Making | None = None,
     ) -> None:
         self._source, self._spool = source, spool
-        self._known, self._index, self._record = known, index, record
+        self._known, self._index, self._making = known, index, making
         self._numbers = itertools.count()
-        self.indexed: dict[str, IndexedLayer] = {}
         self.how: dict[int, str] = {}
 
     @property
@@ -74,9 +72,10 @@ class Reader:
     ) -> dict[Key, Content]:
         """Return the bytes of these files, by number of layer and name.
 
-        guessed: they are but likely to be wanted, and not worth a layer that the index spares.
+        guessed: they are but likely to be wanted, and not worth a layer that the index spares,
+        unless that is here already.
         """
-        if guessed and self._index is not None:
+        if guessed and self._index is not None and not isinstance(self._source, BlobSource):
             digests, layers = self._source.digests, self._index.layers
             wanted = {
                 number: [n for n in names if n in layers[digest].files]
@@ -130,13 +129,12 @@ class Reader:
             return {}
 
         def visit(stream: LayerStream) -> Layer:
-            recorder = stream.record() if self._record else None
+            recorder = stream.record() if self._making is not None else None
             spool = Spool(self._spool / f"{next(self._numbers)}")
             layer = read_layer(stream, wanted, spool, recorder.pin if recorder else None)
             stream.finish()
-            if recorder is not None:
-                made = seekindex.of_layer(stream.actual_diff_id, layer, recorder)
-                self.indexed[stream.actual_digest] = made
+            if recorder is not None and self._making is not None:
+                self._making.add(stream.actual_digest, stream.actual_diff_id, layer, recorder)
             if self._known is not None:
                 # At once: should the run be broken off, this layer need not be read again.
                 self._known.keep(stream.actual_diff_id, stream.actual_digest, layer)

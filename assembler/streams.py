@@ -58,6 +58,25 @@ class Readable(io.RawIOBase):
         return len(data)
 
 
+class Part(Readable):
+    """The next `size` bytes of `source`. owned: closing it closes `source`."""
+
+    def __init__(self, source: Readable | BinaryIO, size: int, *, owned: bool = False) -> None:
+        self._source, self._left, self._owned = source, size, owned
+
+    def read(self, size: int = -1) -> bytes:
+        if size is None or size < 0:
+            size = self._left
+        data = self._source.read(min(size, self._left)) if self._left else b""
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        if self._owned:
+            self._source.close()
+        super().close()
+
+
 class VerifiedReader(Readable):
     """Reads a blob of which digest and size are known; either may be None, when it is not.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,17 @@ from assembler.sources import Source
 class View:
     """A source's layers as one tree."""
 
-    def __init__(self, source: Source, likely: Wanted, reader: Reader) -> None:
-        """Get to know all layers by `reader`; `likely`: whose content is fetched beforehand."""
+    def __init__(
+        self,
+        source: Source,
+        likely: Wanted,
+        reader: Reader,
+        known: Callable[[tree.Tree], object] | None = None,
+    ) -> None:
+        """Get to know all layers by `reader`; `likely`: whose content is fetched beforehand.
+
+        known: told of the tree, which may be long before all content is here.
+        """
         self.source = source
         self.tree = tree.Tree()
         self.config: dict[str, Any] = json.loads(source.config)
@@ -31,6 +40,8 @@ class View:
             layer = layers.pop(number)
             self._contents |= {(number, name): found for name, found in layer.contents.items()}
             self.tree.apply(layer, number)
+        if known is not None:
+            known(self.tree)
         if not self._reader.all_read:
             self._fetch((path for path in self.tree if likely(path)), guessed=True)
 

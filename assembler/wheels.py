@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from installer import install
 from installer.destinations import WheelDestination
@@ -33,9 +36,12 @@ from assembler import offline as local
 from assembler.caching.cache import Cache
 from assembler.elf import Elf
 from assembler.errors import SelectionError, UsageError
-from assembler.rootfs import Node, RootFS
+from assembler.layers import Spool
+from assembler.rootfs import Node
+from assembler.tree import Tree
 
 _SECONDS = 600
+_LOOK = 0.2  # seconds between two looks at whether pip is still wanted
 
 
 class DamagedWheel(SelectionError):
@@ -78,22 +84,22 @@ class Target:
         tags = [f"manylinux_{major}_{n}_{self.machine}" for n in range(minor, lowest - 1, -1)]
         return [*tags, f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
 
-    def accepts(self, wheel: Path) -> bool:
-        """Tell whether a wheel's tags fit this Python."""
+    def accepts(self, wheel: str) -> bool:
+        """Tell whether the tags in a wheel's file name fit this Python."""
         tags = set(cpython_tags(self.version, platforms=self.platforms))
         tags |= set(compatible_tags(self.version, platforms=self.platforms))
-        return not tags.isdisjoint(parse_tags(wheel.name)[3])
+        return not tags.isdisjoint(parse_tags(wheel)[3])
 
 
-def find_target(rootfs: RootFS, libc: Elf) -> Target:
-    """Return the Python that the new image has. SelectionError where there is none.
+def find_target(tree: Tree, glibc: tuple[int, int], machine: str) -> Target:
+    """Return the Python that the image of `tree` has. SelectionError where there is none.
 
     Debian's own Python, in /usr/bin, looks for what pip installs in
     /usr/local/lib/pythonX.Y/dist-packages; any other in the site-packages beside its standard
     library.
     """
     for name in ("usr/local/bin/python3", "usr/bin/python3"):
-        real = rootfs.tree.resolve(name)
+        real = tree.resolve(name)
         match = re.search(r"python(\d)\.(\d+)$", real or "")
         if match:
             version = (int(match[1]), int(match[2]))
@@ -104,9 +110,13 @@ def find_target(rootfs: RootFS, libc: Elf) -> Target:
         folder = f"usr/local/lib/python{match[1]}.{match[2]}/dist-packages"
     else:
         folder = f"{name.rsplit('/bin/', 1)[0]}/lib/python{match[1]}.{match[2]}/site-packages"
+    return Target(version, folder, f"/{name}", glibc, machine)
+
+
+def glibc(libc: Elf) -> tuple[int, int]:
+    """Return the version of a C library."""
     offered = [re.fullmatch(r"GLIBC_(\d+)\.(\d+)(?:\.\d+)?", offer) for offer in libc.offers]
-    glibc = max((int(m[1]), int(m[2])) for m in offered if m)
-    return Target(version, folder, f"/{name}", glibc, libc.machine)
+    return max((int(m[1]), int(m[2])) for m in offered if m)
 
 
 def check_version(text: str) -> str:
@@ -126,15 +136,16 @@ def fetch(
     folder: Path,
     *,
     offline: bool,
-    pin: Pin | None = None,
+    pin: Pin | None,
+    cancelled: threading.Event,
 ) -> Path:
     """Return the path of a wheel of `name` == `version` that fits `target`.
 
     One in `cache` is used as it is; else pip fetches it into `folder`, and it is kept.
-    pin: take this wheel alone. Raises SelectionError.
+    pin: take this wheel alone. cancelled: when set, pip is ended. Raises SelectionError.
     """
     for wheel in cache.find(f"wheels/{name}-{version}-*.whl"):
-        if target.accepts(wheel) and pin in (None, Pin.of(version, wheel)):
+        if target.accepts(wheel.name) and pin in (None, Pin.of(version, wheel)):
             return wheel
     python = f"Python {target.version[0]}.{target.version[1]}"
     where = f"{python} on {target.machine}, glibc {target.glibc[0]}.{target.glibc[1]}"
@@ -153,15 +164,12 @@ def fetch(
             words, environment = local.pip_settings()
             command += words
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_SECONDS, check=False,
-                env=environment | {"LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+            status, complaint = _run(command, environment | {"LC_ALL": "C.UTF-8"}, cancelled)
         except subprocess.TimeoutExpired:
             raise SelectionError(f"pip fetched no {name} {version} in {_SECONDS} s") from None
         found = list(Path(temporary).glob("*.whl"))
-        if done.returncode != 0 or not found:
-            raise SelectionError(_why(done.stderr, name, version, where, offline))
+        if status != 0 or not found:
+            raise SelectionError(_why(complaint, name, version, where, offline))
         if pin is not None and pin != (got := Pin.of(version, found[0])):
             raise SelectionError(
                 f"pip fetches {got.file} (sha256 {got.sha256}) for {where}, the lock has "
@@ -170,6 +178,26 @@ def fetch(
         wheel = found[0].replace(folder / found[0].name)
     cache.put(f"wheels/{wheel.name}", wheel.read_bytes(), sealed=False)
     return wheel
+
+
+def _run(command: list[str], env: dict[str, str], cancelled: threading.Event) -> tuple[int, str]:
+    """Run pip and return its exit status and what it complains of."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, env=env,
+    ) as pip:  # fmt: skip
+        end = time.monotonic() + _SECONDS
+        try:
+            while True:
+                try:
+                    _, complaint = pip.communicate(timeout=_LOOK)
+                    return pip.returncode, complaint
+                except subprocess.TimeoutExpired:
+                    if cancelled.is_set() or time.monotonic() > end:
+                        raise
+        except BaseException:
+            pip.kill()
+            raise
 
 
 def _why(stderr: str, name: str, version: str, where: str, offline: bool) -> str:
@@ -196,14 +224,14 @@ def _why(stderr: str, name: str, version: str, where: str, offline: bool) -> str
 
 
 class _Destination(WheelDestination):
-    """Puts a wheel's files into a root file system, as nodes of one stage."""
+    """Turns a wheel's files into nodes of one stage; their bytes go to `spool`."""
 
-    def __init__(self, rootfs: RootFS, target: Target, stage: str, wheel: str) -> None:
-        self.rootfs, self.target, self.stage, self.wheel = rootfs, target, stage, wheel
+    def __init__(self, spool: Spool, target: Target, stage: str, wheel: str) -> None:
+        self.spool, self.target, self.stage, self.wheel = spool, target, stage, wheel
         self.nodes: list[Node] = []
 
-    def _add(self, path: str, data: bytes, executable: bool) -> RecordEntry:
-        content = self.rootfs.store(data)
+    def _add(self, path: str, stream: IO[bytes], executable: bool) -> RecordEntry:
+        content = self.spool.write(stream)
         self.nodes.append(
             Node(path, "file", 0o755 if executable else 0o644, 0, 0, "", self.stage,
                  f"wheel {self.wheel}", self.wheel, content=content)
@@ -223,13 +251,13 @@ class _Destination(WheelDestination):
         is_executable: bool,
     ) -> RecordEntry:
         name = os.fspath(path)
-        entry = self._add(self._place(scheme, name), stream.read(), is_executable)
+        entry = self._add(self._place(scheme, name), stream, is_executable)
         return RecordEntry(self._relative(entry.path), entry.hash_, entry.size)
 
     def write_script(self, name: str, module: str, attr: str, section: str) -> RecordEntry:
         script = Script(name, module, attr, section)  # type: ignore[arg-type]
         filename, data = script.generate(self.target.interpreter, kind="posix")
-        entry = self._add(self._place("scripts", filename), data, True)
+        entry = self._add(self._place("scripts", filename), io.BytesIO(data), True)
         return RecordEntry(self._relative(entry.path), entry.hash_, entry.size)
 
     def _relative(self, path: str) -> str:
@@ -240,16 +268,20 @@ class _Destination(WheelDestination):
     ) -> None:
         # Paths are relative to the folder of packages already, whatever their scheme.
         stream = construct_record_file(records, lambda _: None)
-        self._add(self._place(scheme, record_file_path), stream.read(), False)
+        self._add(self._place(scheme, record_file_path), stream, False)
 
 
 def _hash(sha256: str) -> Hash:
     return Hash("sha256", base64.urlsafe_b64encode(bytes.fromhex(sha256)).decode().rstrip("="))
 
 
-def unpack(rootfs: RootFS, wheel: Path, target: Target, stage: str) -> list[Node]:
-    """Return the nodes that `wheel` makes; DamagedWheel where it makes none."""
-    destination = _Destination(rootfs, target, stage, wheel.name)
+def unpack(wheel: Path, target: Target, stage: str, path: Path) -> list[Node]:
+    """Return the nodes that `wheel` makes, their bytes in a new file at `path`.
+
+    Raises DamagedWheel.
+    """
+    spool = Spool(path)
+    destination = _Destination(spool, target, stage, wheel.name)
     try:
         with WheelFile.open(wheel) as source, warnings.catch_warnings():
             # Contents are compared below: they are hashed on their way anyway.
@@ -260,6 +292,8 @@ def unpack(rootfs: RootFS, wheel: Path, target: Target, stage: str) -> list[Node
             _compare(destination.nodes, source.read_dist_info("RECORD"), target.folder)
     except Exception as error:  # the zip, its RECORD or its metadata: one answer to all
         raise DamagedWheel(f"{wheel} is damaged ({error}); delete it and run again") from None
+    finally:
+        spool.close()
     return destination.nodes
 
 

@@ -25,7 +25,8 @@ TRITON = "opt/tritonserver"
 _PYTHON = ("**/*.dist-info/METADATA", "**/*.egg-info/PKG-INFO", "**/*.egg-info")
 # What is read of an image's files, so that one pass over its layers keeps it.
 FILES = (
-    *dpkg.FILES,
+    dpkg.STATUS,
+    f"{dpkg.INFO}/*.list",
     "{etc,usr/lib}/os-release",
     "usr/share/doc/*/copyright",
     f"{TRITON}/TRITON_VERSION",

@@ -31,8 +31,8 @@ def of(source: Source, cache: Cache) -> SeekIndex | None:
         return None  # Of an older form.
 
 
-def read(given: str, source: Source, client: RegistryClient) -> SeekIndex:
-    """Return the index in a file, or in a registry where there is no such file.
+def read(given: str, source: Source, client: RegistryClient) -> tuple[SeekIndex, bytes]:
+    """Return the index in a file, or in a registry where there is no such file; and its bytes.
 
     Raises SourceError for what is no index, or one of another image.
     """
@@ -48,7 +48,7 @@ def read(given: str, source: Source, client: RegistryClient) -> SeekIndex:
         raise SourceError(
             f"--index-from {given} is of another image: it has no layer of {source.reference}"
         )
-    return index
+    return index, data
 
 
 def _pull(name: ImageName, client: RegistryClient) -> bytes:
@@ -70,9 +70,9 @@ def push(data: bytes, name: ImageName, client: RegistryClient) -> None:
     uploader.document(name, name.reference, TYPE, [described.json()])
 
 
-def keep(index: SeekIndex, source: Source, cache: Cache) -> None:
-    """Keep the index of `source` in the cache."""
-    cache.put(_name(source), seekindex.dump(index))
+def keep(data: bytes, source: Source, cache: Cache) -> None:
+    """Keep the index of `source`, as a file, in the cache."""
+    cache.put(_name(source), data)
 
 
 def forget(source: Source, cache: Cache) -> None:

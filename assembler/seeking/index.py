@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,12 +20,13 @@ from assembler.caching import layercache
 from assembler.errors import SourceError
 from assembler.layers import Layer
 from assembler.seeking.points import WINDOW, Point, Recorder
+from assembler.sources import Source
 from assembler.streams import zstd  # type: ignore[attr-defined]
 
 TYPE = "application/vnd.triton-assembler.index.v1+json+zstd"
 _FORM = 1
 # Bytes of a blob that are fetched in passing rather than asked for around.
-_NEAR = 1 << 17
+_NEAR = 1 << 16
 
 
 class Place(NamedTuple):
@@ -84,17 +86,6 @@ class IndexedLayer:
         ]
 
 
-def of_layer(diff_id: str, layer: Layer, recorder: Recorder) -> IndexedLayer:
-    """Return the index of a layer that was read to its end through `recorder`."""
-    files = {
-        name: Place(offset, content.size, content.sha256, recorder.end_of(offset + content.size))
-        for name, offset in layer.offsets.items()
-        if (content := layer.contents.get(name)) is not None
-    }
-    points = sorted(recorder.points.values(), key=lambda point: point.plain)
-    return IndexedLayer(diff_id, layer, files, tuple(points))
-
-
 @dataclass(frozen=True)
 class SeekIndex:
     """The index of one image, by the digests of its layers' blobs."""
@@ -105,6 +96,43 @@ class SeekIndex:
         """Return what the layer of this blob lists, or None where it is not indexed."""
         found = self.layers.get(digest or "")
         return found.listing if found is not None and found.diff_id == diff_id else None
+
+    def listed(self, source: Source) -> set[str]:
+        """Return the digests of the layers of `source` that are indexed."""
+        pairs = zip(source.diff_ids, source.digests, strict=True)
+        return {digest for diff_id, digest in pairs if digest and self.listing(diff_id, digest)}
+
+
+class Making:
+    """An index in the making: threads add to it."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, IndexedLayer] = {}
+        self._lock = threading.Lock()
+
+    def add(self, digest: str, diff_id: str, layer: Layer, recorder: Recorder) -> None:
+        """Add a layer that was read to its end through `recorder`, once more or for the first time.
+
+        digest: of its blob. Base and full image may share a layer, of which each wants other files.
+        """
+        files = {
+            name: Place(
+                offset, content.size, content.sha256, recorder.end_of(offset + content.size)
+            )
+            for name, offset in layer.offsets.items()
+            if (content := layer.contents.get(name)) is not None
+        }
+        points = {point.plain: point for point in recorder.points.values()}
+        with self._lock:
+            if before := self._layers.get(digest):
+                files |= before.files
+                points |= {point.plain: point for point in before.points}
+            ordered = tuple(points[plain] for plain in sorted(points))
+            self._layers[digest] = IndexedLayer(diff_id, layer, files, ordered)
+
+    def made(self) -> SeekIndex:
+        """Return the index."""
+        return SeekIndex(self._layers)
 
 
 def dump(index: SeekIndex) -> bytes:

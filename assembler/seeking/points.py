@@ -19,12 +19,12 @@ from assembler.errors import AssemblerError
 
 WINDOW = 32768
 # Bytes of tar between the boundaries that are noted. A span ends, and may begin, at one of them.
-_SPACING = 1 << 16
+_SPACING = 1 << 15
 # Bytes of tar for which windows are held: the reader is behind the inflater by less than this.
 _BEHIND = 4 << 20
-# Bytes of tar that cost less to inflate in passing than a window costs to keep; and how far one
-# point may serve, so that a file in the middle of many is not far from one.
-_GAP, _STRIDE = 1 << 19, 1 << 22
+# Bytes of tar, and of the blob, that cost less to inflate and to fetch in passing than a window
+# costs to keep; and how much tar one point may serve, so that no file is far from one.
+_GAP, _PACKED_GAP, _STRIDE = 1 << 19, 1 << 16, 1 << 22
 _Z_BLOCK, _Z_OK, _Z_STREAM_END, _Z_BUF_ERROR = 5, 0, 1, -5
 
 
@@ -157,19 +157,23 @@ class Recorder:
 
         What lies close behind other bytes that are wanted needs none of its own.
         """
+        at, before = self._boundary(plain), self._boundary(self._wanted)
         near = plain - self._wanted <= _GAP and plain - self._pinned <= _STRIDE
         self._wanted = plain + size
-        if near and self.points:
-            return
-        self._pinned = plain
-        at = bisect_right(self.boundaries, (plain, 1 << 62, 0)) - 1
         if at < 0:
             return
         where, packed, bits = self.boundaries[at]
+        if near and self.points and packed - self.boundaries[before][1] <= _PACKED_GAP:
+            return
+        self._pinned = plain
         if where not in self.points:
             window = next((w for each, w in self._windows if each == where), None)
             if window is not None:
                 self.points[where] = Point(packed, bits, where, window)
+
+    def _boundary(self, plain: int) -> int:
+        """Return the number of the last boundary at or before a place in the tar; -1 for none."""
+        return bisect_right(self.boundaries, (plain, 1 << 62, 0)) - 1
 
     def end_of(self, plain: int) -> int:
         """Return how far the blob must be read for this much of the tar; after all was read."""

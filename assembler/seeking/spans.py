@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -14,7 +14,7 @@ from assembler.layers import Content, Spool
 from assembler.parallel import Threads
 from assembler.seeking.index import SeekIndex, Span
 from assembler.seeking.points import Resumed
-from assembler.streams import CHUNK, Readable
+from assembler.streams import CHUNK, Part, Readable
 
 WORKERS = 4
 _PIECE = 1 << 17
@@ -73,25 +73,26 @@ def _files(raw: BinaryIO, span: Span, spool: Spool) -> dict[str, Content]:
     found: dict[str, Content] = {}
     for name, place in span.files:
         tar.skip_to(place.offset)
-        content = spool.write(tar.part(place.size))
+        content = spool.write(tar.part(place.size))  # type: ignore[arg-type]
         if (content.size, content.sha256) != (place.size, place.sha256):
             raise Stale(f"{name} has sha256 {content.sha256}, the index says {place.sha256}")
         found[name] = content
     return found
 
 
-class _Tar:
+class _Tar(Readable):
     """The tar from a point on."""
 
     def __init__(self, raw: BinaryIO, span: Span) -> None:
         self._raw = raw
         self._inflate: Any = Resumed(span.point)
-        self._at, self._block = span.point.plain, b""
+        self._at = span.point.plain
+        self._block, self._used = b"", 0  # what was inflated last, and how much of it was read
         self._trailer = 8  # bytes of it that follow deflate's stream (RFC 1952)
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = CHUNK) -> bytes:
         """Return up to `size` bytes, none at the end. Stale for what does not inflate."""
-        while not self._block:
+        while self._used == len(self._block):
             if self._inflate.eof:
                 data = self._inflate.unused_data or self._raw.read(_PIECE)
                 data, self._trailer = data[self._trailer :], max(0, self._trailer - len(data))
@@ -102,10 +103,11 @@ class _Tar:
             if not data:
                 return b""
             try:
-                self._block = self._inflate.decompress(data)
+                self._block, self._used = self._inflate.decompress(data), 0
             except _BROKEN as error:
                 raise Stale(f"a span does not inflate: {error}") from None
-        data, self._block = self._block[:size], self._block[size:]
+        data = self._block[self._used : self._used + size]
+        self._used += len(data)
         self._at += len(data)
         return data
 
@@ -114,16 +116,6 @@ class _Tar:
         while self._at < offset and self.read(min(CHUNK, offset - self._at)):
             pass
 
-    def part(self, size: int) -> Any:
+    def part(self, size: int) -> Part:
         """Return the next `size` bytes as a stream."""
-        return _Part(self.read, size)
-
-
-class _Part(Readable):
-    def __init__(self, read: Callable[[int], bytes], size: int) -> None:
-        self._read, self._left = read, size
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._read(min(size, self._left)) if self._left else b""
-        self._left -= len(data)
-        return data
+        return Part(self, size)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from assembler.caching.cache import Cache
 from assembler.oci import Descriptor, LayerBlob
 from assembler.sources import Source, T
-from assembler.streams import LayerStream
+from assembler.streams import LayerStream, Part
 
 
 class BlobSource:
@@ -57,6 +58,12 @@ class BlobSource:
             if layer.path is not None and not target.exists():
                 target.hardlink_to(layer.path)
         return tuple(layer.descriptor for layer in self.layers)
+
+    def open_span(self, index: int, start: int, end: int) -> BinaryIO:
+        """Return bytes `start` to `end` of a layer's blob; see spans.Ranged."""
+        file = self.layers[index].open()
+        file.seek(start)
+        return cast(BinaryIO, Part(file, end - start, owned=True))
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -29,7 +29,8 @@ class RegistrySource:
     on_bytes: called from several threads with a layer's index and the bytes of it that came;
     may be set at any time. manifest: of the platform chosen, verified. index_digest: of the
     index that it was chosen from, or None. keep_in: a folder that gets the blobs that `read` reads,
-    as `copy_layers` would have them.
+    as `copy_layers` would have them. paired: digests of blobs that are known to have the diff_ids
+    that the config says, so that `copy_layers` need not inflate them to see it.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class RegistrySource:
         self.on_bytes = on_bytes
         self._reading: set[threading.Event] = set()
         self.keep_in: Path | None = None
+        self.paired: Collection[str] = ()
         self.reference = str(name)
         top = self._documents.manifest(name)
         found = self._resolve(top, platform)
@@ -130,9 +132,13 @@ class RegistrySource:
         def one(index: int, cancelled: threading.Event) -> None:
             layer = self.manifest.layers[index]
             with self._blob(index, cancelled) as blob:
+                raw, what = cast(BinaryIO, blob), self._what(index)
+                if layer.digest in self.paired:
+                    stored.keep_blob(raw, what, directory, layer)
+                    return
                 stored.keep(
-                    cast(BinaryIO, blob),
-                    self._what(index),
+                    raw,
+                    what,
                     directory,
                     digest=layer.digest,
                     size=layer.size,

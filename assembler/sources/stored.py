@@ -11,7 +11,7 @@ from typing import IO, BinaryIO
 
 from assembler.errors import AssemblerError
 from assembler.oci import OCI_LAYER, Descriptor
-from assembler.streams import GZIP, ZSTD, LayerStream, Readable
+from assembler.streams import CHUNK, GZIP, ZSTD, LayerStream, Readable, VerifiedReader
 
 
 def compression(head: bytes) -> str:
@@ -51,6 +51,15 @@ def keep(
         tee.digest = stream.actual_digest
     media_type = OCI_LAYER + compression(tee.head)
     return Descriptor(media_type, stream.actual_digest, stream.blob_bytes), stream.actual_diff_id
+
+
+def keep_blob(raw: BinaryIO, what: str, folder: Path, blob: Descriptor) -> None:
+    """Write `blob`, whatever it is, into `folder`; raises as `keep` does."""
+    with copying(raw, folder) as tee:
+        stream = VerifiedReader(tee, what, blob.digest, blob.size)  # type: ignore[arg-type]
+        while stream.read(CHUNK):
+            pass
+        tee.digest = blob.digest
 
 
 @contextmanager
