@@ -1,0 +1,109 @@
+"""The wheels that a recipe puts in: found while the images are still being read, if that goes."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from assembler import releases, wheels
+from assembler.errors import SelectionError
+from assembler.parallel import Threads
+from assembler.rootfs import Node
+from assembler.stages import Stage
+from assembler.tree import Tree
+
+if TYPE_CHECKING:
+    from assembler.assembly import Recipe
+
+# The oldest that a base of any release has (Ubuntu 20.04), so that what is made for it fits all.
+_GLIBC = (2, 31)
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A wheel for `target`: which it is, and the nodes that it makes."""
+
+    target: wheels.Target
+    pin: wheels.Pin
+    nodes: list[Node]
+
+    def fits(self, target: wheels.Target) -> bool:
+        """Tell whether it may be put in for another target: whatever glibc this was meant for."""
+        alike = replace(target, glibc=self.target.glibc) == self.target
+        return alike and target.accepts(self.pin.file)
+
+
+class Wheelhouse:
+    """Gets the wheels of a recipe. scratch: a folder for their files.
+
+    A context manager: what it began and nobody took is broken off at its end.
+    """
+
+    def __init__(self, recipe: Recipe, scratch: Path) -> None:
+        self._recipe, self._scratch = recipe, scratch
+        self._cancelled = threading.Event()
+        self._pool = Threads(1, "wheels")
+        self._ahead: dict[str, Future[Unpacked | None]] = {}
+
+    def __enter__(self) -> Wheelhouse:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._cancelled.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, full: Tree, machine: str) -> None:
+        """Get the wheels for the Python of `full` before it is known what the base offers.
+
+        machine: as in Target. `take` sees whether they fit.
+        """
+
+        def one(stage: Stage) -> Unpacked | None:
+            try:
+                return self._get(stage, wheels.find_target(full, _GLIBC, machine), "ahead")
+            except SelectionError:
+                return None  # What is wrong, `take` says, if it is still so.
+
+        for stage in self._recipe.stages:
+            if stage.wheel and stage.wheel not in self._ahead:
+                self._ahead[stage.wheel] = self._pool.submit(one, stage)
+
+    def take(self, stage: Stage, target: wheels.Target) -> Unpacked:
+        """Return the wheel of `stage` for `target`. Raises SelectionError."""
+        ahead = self._ahead.get(stage.wheel)
+        found = ahead.result() if ahead else None
+        if found is not None and found.fits(target):
+            return found
+        return self._get(stage, target, "own")
+
+    def _get(self, stage: Stage, target: wheels.Target, spool: str) -> Unpacked:
+        recipe = self._recipe
+        pin = recipe.pins.get(stage.wheel)
+        version = pin.version if pin else recipe.numpy or releases.default_numpy(target.version)
+        releases.check_numpy(version, recipe.release)
+
+        def fetch() -> Path:
+            return wheels.fetch(
+                stage.wheel, version, target, recipe.cache, self._scratch,
+                offline=recipe.offline, pin=pin, cancelled=self._cancelled,
+            )  # fmt: skip
+
+        files = self._scratch / f"{stage.name}.{spool}"
+        wheel = fetch()
+        try:
+            nodes = wheels.unpack(wheel, target, stage.name, files)
+        except wheels.DamagedWheel:
+            # The cache's may be; another comes in its place.
+            recipe.cache.remove(f"wheels/{wheel.name}")
+            wheel = fetch()
+            nodes = wheels.unpack(wheel, target, stage.name, files.with_suffix(".again"))
+        return Unpacked(target, wheels.Pin.of(version, wheel), nodes)
