@@ -86,6 +86,8 @@ class Wheelhouse:
         return self._get(stage, target, "own")
 
     def _get(self, stage: Stage, target: wheels.Target, spool: str) -> Unpacked:
+        from assembler import unpacking
+
         recipe = self._recipe
         pin = recipe.pins.get(stage.wheel)
         version = pin.version if pin else recipe.numpy or releases.default_numpy(target.version)
@@ -100,10 +102,10 @@ class Wheelhouse:
         files = self._scratch / f"{stage.name}.{spool}"
         wheel = fetch()
         try:
-            nodes = wheels.unpack(wheel, target, stage.name, files)
-        except wheels.DamagedWheel:
+            nodes = unpacking.unpack(wheel, target, stage.name, files)
+        except unpacking.DamagedWheel:
             # The cache's may be; another comes in its place.
             recipe.cache.remove(f"wheels/{wheel.name}")
             wheel = fetch()
-            nodes = wheels.unpack(wheel, target, stage.name, files.with_suffix(".again"))
+            nodes = unpacking.unpack(wheel, target, stage.name, files.with_suffix(".again"))
         return Unpacked(target, wheels.Pin.of(version, wheel), nodes)
