@@ -12,6 +12,7 @@ from assembler.caching.cache import Cache
 from assembler.errors import SelectionError
 from assembler.rootfs import RootFS
 from assembler.view import View
+from assembler.wheelhouse import Wheelhouse
 from tests.unit.building import MemorySource, elf, reg, sym, tar
 
 LIB = "usr/lib/x86_64-linux-gnu"
@@ -70,6 +71,7 @@ def make(
         View.of(full_, tmp_path / "f", lambda _: False),
         View.of(base_, tmp_path / "b", lambda _: False),
         tmp_path,
+        Wheelhouse(recipe, tmp_path),
     )
 
 
