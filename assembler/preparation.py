@@ -177,7 +177,8 @@ def _fetch(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
 def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Prepared:
     options, scratch = inputs.options, inputs.scratch
     making = seekindex.Making() if options.make_index else None
-    with Wheelhouse(inputs.recipe, scratch) as wheelhouse:
+    machine = closure.MACHINES.get(options.platform.architecture, "")
+    with Wheelhouse(inputs.recipe, scratch, machine) as wheelhouse:
         blobs, base, full = _read(inputs, progress, index, making, wheelhouse)
         for remark in releases.remarks(inputs.recipe.release, full, base):
             progress.warn(remark)
@@ -208,10 +209,12 @@ def _read(
     known = LayerCache(inputs.cache, _folder(scratch / "packs"), forget=options.reads_all)
 
     def reader(source: Source, name: str) -> Reader:
-        folder = _folder(scratch / name)
-        if options.bundle and source is inputs.full:
-            return options.bundle.reader(source, folder)
-        return Reader(source, folder, known, index, making)
+        folder, seen = _folder(scratch / name), None
+        if source is inputs.full:
+            seen = wheelhouse.look
+            if options.bundle:
+                return options.bundle.reader(source, folder, seen)
+        return Reader(source, folder, known, index, making, seen)
 
     def read_base() -> tuple[BlobSource, View]:
         base, place = inputs.base, scratch / "base"
@@ -235,14 +238,11 @@ def _read(
     with Threads(2, "base") as pool:
         reading = pool.submit(read_base)
 
-        def tree_known(full: tree.Tree) -> None:
-            wheelhouse.begin(full, closure.MACHINES.get(options.platform.architecture, ""))
-            if options.papers:
-                pool.submit(sbom.load)
-
+        if options.papers:
+            pool.submit(sbom.load)
         try:
             with progress.reading(inputs.full.reference, sum(inputs.full.sizes)) as access.on_bytes:
-                full = View(inputs.full, likely, reader(inputs.full, "full-files"), tree_known)
+                full = View(inputs.full, likely, reader(inputs.full, "full-files"))
             return (*reading.result(), full)
         except BaseException:
             # The pool waits for its thread, which must not wait for a slow network.

@@ -7,7 +7,7 @@ spans of blobs where there is an index, else by reading the layer.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -30,7 +30,8 @@ class Reader:
     """Reads layers of `source`. spool: a folder for contents.
 
     known: what was read before, and remembers what is read now. index: of this image.
-    making: gets an index of each layer that is read.
+    making: gets an index of each layer that is read. seen: told of each layer as soon as it is
+    listed, by any thread.
     how: by number of layer, how it became known; for people.
     """
 
@@ -41,8 +42,10 @@ class Reader:
         known: LayerCache | None = None,
         index: SeekIndex | None = None,
         making: Making | None = None,
+        seen: Callable[[Layer], object] | None = None,
     ) -> None:
         self._source, self._spool = source, spool
+        self._seen = seen or (lambda _: None)
         self._known, self._index, self._making = known, index, making
         self._numbers = itertools.count()
         self.how: dict[int, str] = {}
@@ -62,6 +65,8 @@ class Reader:
                 found[number], self.how[number] = layer, f"not read: {blob} in an earlier run"
             elif self._index is not None and (layer := self._index.listing(diff_id, digest)):
                 found[number], self.how[number] = layer, f"not read: {blob} for the index"
+        for layer in found.values():
+            self._seen(layer)
         # The biggest first, so that none is left to be read alone at the end.
         sizes = self._source.sizes
         rest = sorted(set(range(len(sizes))) - found.keys(), key=lambda each: -sizes[each])
@@ -133,6 +138,7 @@ class Reader:
             spool = Spool(self._spool / f"{next(self._numbers)}")
             layer = read_layer(stream, wanted, spool, recorder.pin if recorder else None)
             stream.finish()
+            self._seen(layer)
             if recorder is not None and self._making is not None:
                 self._making.add(stream.actual_digest, stream.actual_diff_id, layer, recorder)
             if self._known is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,8 @@ class View:
         source: Source,
         likely: Wanted,
         reader: Reader,
-        known: Callable[[tree.Tree], object] | None = None,
     ) -> None:
-        """Get to know all layers by `reader`; `likely`: whose content is fetched beforehand.
-
-        known: told of the tree, which may be long before all content is here.
-        """
+        """Get to know all layers by `reader`; `likely`: whose content is fetched beforehand."""
         self.source = source
         self.tree = tree.Tree()
         self.config: dict[str, Any] = json.loads(source.config)
@@ -40,8 +36,6 @@ class View:
             layer = layers.pop(number)
             self._contents |= {(number, name): found for name, found in layer.contents.items()}
             self.tree.apply(layer, number)
-        if known is not None:
-            known(self.tree)
         if not self._reader.all_read:
             self._fetch((path for path in self.tree if likely(path)), guessed=True)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from assembler import releases, wheels
 from assembler.errors import SelectionError
+from assembler.layers import Layer
 from assembler.parallel import Threads
 from assembler.rootfs import Node
 from assembler.stages import Stage
-from assembler.tree import Tree
 
 if TYPE_CHECKING:
     from assembler.assembly import Recipe
@@ -38,16 +38,17 @@ class Unpacked:
 
 
 class Wheelhouse:
-    """Gets the wheels of a recipe. scratch: a folder for their files.
+    """Gets the wheels of a recipe. scratch: a folder for their files. machine: as in Target.
 
     A context manager: what it began and nobody took is broken off at its end.
     """
 
-    def __init__(self, recipe: Recipe, scratch: Path) -> None:
-        self._recipe, self._scratch = recipe, scratch
+    def __init__(self, recipe: Recipe, scratch: Path, machine: str) -> None:
+        self._recipe, self._scratch, self._machine = recipe, scratch, machine
         self._cancelled = threading.Event()
         self._pool = Threads(1, "wheels")
         self._ahead: dict[str, Future[Unpacked | None]] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Wheelhouse:
         return self
@@ -61,21 +62,25 @@ class Wheelhouse:
         self._cancelled.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def begin(self, full: Tree, machine: str) -> None:
-        """Get the wheels for the Python of `full` before it is known what the base offers.
+    def look(self, layer: Layer) -> None:
+        """Get the wheels as soon as one layer of the full image shows which Python there is.
 
-        machine: as in Target. `take` sees whether they fit.
+        What the others and the base say is not known then: `take` sees whether they fit.
         """
+        target = wheels.linked_target(layer, _GLIBC, self._machine)
+        if target is None:
+            return
 
         def one(stage: Stage) -> Unpacked | None:
             try:
-                return self._get(stage, wheels.find_target(full, _GLIBC, machine), "ahead")
+                return self._get(stage, target, "ahead")
             except SelectionError:
                 return None  # What is wrong, `take` says, if it is still so.
 
-        for stage in self._recipe.stages:
-            if stage.wheel and stage.wheel not in self._ahead:
-                self._ahead[stage.wheel] = self._pool.submit(one, stage)
+        with self._lock:
+            for stage in self._recipe.stages:
+                if stage.wheel and stage.wheel not in self._ahead:
+                    self._ahead[stage.wheel] = self._pool.submit(one, stage)
 
     def take(self, stage: Stage, target: wheels.Target) -> Unpacked:
         """Return the wheel of `stage` for `target`. Raises SelectionError."""

@@ -25,8 +25,10 @@ from assembler import offline as local
 from assembler.caching.cache import Cache
 from assembler.elf import Elf
 from assembler.errors import SelectionError, UsageError
+from assembler.layers import Layer
 from assembler.tree import Tree
 
+_PYTHONS = ("usr/local/bin/python3", "usr/bin/python3")  # as PATH has them
 _SECONDS = 600
 _LOOK = 0.2  # seconds between two looks at whether pip is still wanted
 
@@ -75,25 +77,35 @@ class Target:
 
 
 def find_target(tree: Tree, glibc: tuple[int, int], machine: str) -> Target:
-    """Return the Python that the image of `tree` has. SelectionError where there is none.
+    """Return the Python that the image of `tree` has. SelectionError where there is none."""
+    for name in _PYTHONS:
+        if found := _target(name, tree.resolve(name) or "", glibc, machine):
+            return found
+    raise SelectionError("the selection has no python3, so no package can be put in")
+
+
+def linked_target(layer: Layer, glibc: tuple[int, int], machine: str) -> Target | None:
+    """Return the Python that one layer on its own shows, by a link to it."""
+    links = {member.name: member.link for member in layer.members if member.name in _PYTHONS}
+    targets = (_target(name, links.get(name, ""), glibc, machine) for name in _PYTHONS)
+    return next(filter(None, targets), None)
+
+
+def _target(name: str, real: str, glibc: tuple[int, int], machine: str) -> Target | None:
+    """Return the Python that `name`, a link to `real`, stands for; None where that is none.
 
     Debian's own Python, in /usr/bin, looks for what pip installs in
     /usr/local/lib/pythonX.Y/dist-packages; any other in the site-packages beside its standard
     library.
     """
-    for name in ("usr/local/bin/python3", "usr/bin/python3"):
-        real = tree.resolve(name)
-        match = re.search(r"python(\d)\.(\d+)$", real or "")
-        if match:
-            version = (int(match[1]), int(match[2]))
-            break
-    else:
-        raise SelectionError("the selection has no python3, so no package can be put in")
+    match = re.search(r"python(\d)\.(\d+)$", real)
+    if not match:
+        return None
     if name.startswith("usr/bin"):
         folder = f"usr/local/lib/python{match[1]}.{match[2]}/dist-packages"
     else:
         folder = f"{name.rsplit('/bin/', 1)[0]}/lib/python{match[1]}.{match[2]}/site-packages"
-    return Target(version, folder, f"/{name}", glibc, machine)
+    return Target((int(match[1]), int(match[2])), folder, f"/{name}", glibc, machine)
 
 
 def glibc(libc: Elf) -> tuple[int, int]:

@@ -71,9 +71,9 @@ class Opened:
             options.access.given[_address(pinned.address)] = source
         return replace(made, bundle=self)
 
-    def reader(self, source: Source, folder: Path) -> Reader:
-        """Return what knows the layers of the full image. folder: for contents."""
-        return _BundledReader(self._file, self._layers, source, folder)
+    def reader(self, source: Source, folder: Path, seen: Callable[[Layer], object]) -> Reader:
+        """Return what knows the full image's layers. folder: for contents. seen: see Reader."""
+        return _BundledReader(self._file, self._layers, source, folder, seen)
 
 
 def _address(text: str) -> str:
@@ -166,9 +166,14 @@ class _BundledReader(Reader):
     """
 
     def __init__(
-        self, file: BundleFile, layers: Sequence[Sequence[str]], source: Source, folder: Path
+        self,
+        file: BundleFile,
+        layers: Sequence[Sequence[str]],
+        source: Source,
+        folder: Path,
+        seen: Callable[[Layer], object],
     ) -> None:
-        super().__init__(source, folder)
+        super().__init__(source, folder, seen=seen)
         self._file, self._layers, self._folder = file, layers, folder
         self._places: dict[int, dict[str, Any]] = {}
         self._packs: dict[str, Path] = {}
@@ -192,6 +197,7 @@ class _BundledReader(Reader):
                 if ".." in name.split("/"):
                     raise BundleError(f"{self._file.where} has a file {name!r}; refused")
             found[number] = layer
+            self._seen(layer)
             self.how[number] = f"not read: {self._file.where} has what it lists"
         return found
 

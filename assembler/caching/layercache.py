@@ -72,11 +72,11 @@ class LayerCache:
 
     def keep(self, diff_id: str, digest: str, layer: Layer) -> None:
         """Remember a layer that was read and verified to its end, in a blob of this digest."""
-        home = folder(diff_id)
+        # The listing spares reading the layer again, so it comes last: a kill may come in between.
+        self.keep_contents(diff_id, layer.contents)
         self._cache.put(_pair(diff_id, digest), b"")
         listing = json.dumps(document(layer), separators=(",", ":")).encode()
-        self._cache.put(f"{home}/listing-{_FORM}", zstd.compress(listing, level=3))
-        self.keep_contents(diff_id, layer.contents)
+        self._cache.put(f"{folder(diff_id)}/listing-{_FORM}", zstd.compress(listing, level=3))
 
     def keep_contents(self, diff_id: str, contents: Mapping[str, Content]) -> None:
         """Remember bytes of the layer, which were verified."""

@@ -71,7 +71,7 @@ def make(
         View.of(full_, tmp_path / "f", lambda _: False),
         View.of(base_, tmp_path / "b", lambda _: False),
         tmp_path,
-        Wheelhouse(recipe, tmp_path),
+        Wheelhouse(recipe, tmp_path, "x86_64"),
     )
 
 
