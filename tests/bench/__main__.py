@@ -21,7 +21,7 @@ from tests.bench.chart import svg
 from tests.bench.engine import own_engine
 from tests.bench.link import RATES, shaped
 from tests.bench.report import failures, markdown, medians
-from tests.bench.sides import LINKED, SIDES
+from tests.bench.sides import HAND, LINKED, SIDES
 from tests.bench.startup import docker_imported, help_seconds
 from tests.standin.services import push, registry
 
@@ -146,6 +146,8 @@ def main() -> int:
     parser.add_argument("--svg", type=Path, metavar="FILE")
     parser.add_argument("--check", type=Path, metavar="FILE")
     options = parser.parse_args()
+    if options.svg and options.side and HAND not in options.side:
+        parser.error(f"--svg draws how many times as fast as {HAND!r} the others are")
     if options.check:
         report = json.loads(options.check.read_text())
         missed = failures(report)
@@ -154,9 +156,9 @@ def main() -> int:
         sides = options.side or list(SIDES)
         report = _bench(options.size, options.runs, options.link, [n for n in SIDES if n in sides])
         missed = []
-        print(markdown(report))
         if options.json:
             options.json.write_text(json.dumps(report, indent=1) + "\n")
+        print(markdown(report))
     if options.svg:
         options.svg.write_text(svg(report))
     return 1 if missed else 0
