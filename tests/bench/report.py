@@ -84,7 +84,11 @@ def failures(report: dict[str, Any]) -> list[str]:
 def _checks(report: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     sides, size = report["medians"], report["size"] / 1e9
     for name, least, factor in FASTER:
-        if size >= least and {name, HAND} <= sides.keys() and (factor < 25 or (least > 4) == (size > 4)):
+        if (
+            size >= least
+            and {name, HAND} <= sides.keys()
+            and (factor < 25 or (least > 4) == (size > 4))
+        ):
             times = sides[HAND]["seconds"] / sides[name]["seconds"]
             yield times >= factor, f"{name}: {times:.1f} times as fast, not {factor:g}"
     for name, seconds in SECONDS:
