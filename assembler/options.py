@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Options:
     """What the command line says; README and --help tell what each means.
 
+    backends, keep: each once and sorted, since their order on the command line means nothing.
     platform: the one to make, or the first of `platforms`.
     """
 
@@ -71,4 +72,4 @@ class Options:
 
     def default_tag(self, release: str) -> str:
         """Return the name of the result where none is given."""
-        return f"tritonserver:{release}-{'-'.join(dict.fromkeys(self.backends))}-cpu"
+        return f"tritonserver:{release}-{'-'.join(self.backends)}-cpu"

@@ -96,7 +96,7 @@ class Prepared:
 @contextmanager
 def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
     """Yield the inputs, checked as far as they can be without reading. Raises AssemblerError."""
-    backends = list(dict.fromkeys(options.backends))
+    backends = list(options.backends)
     release = releases.check(options.release or releases.DEFAULT)
     template = _read_text(options.dockerfile or options.resource("Dockerfile.final"))
     if options.builder == "direct":

@@ -200,7 +200,7 @@ def options(
     cache = None if words.no_cache else words.cache_dir
     found = Options(
         release=words.release,
-        backends=tuple(words.backend or ("onnxruntime", "python")),
+        backends=tuple(sorted(set(words.backend or ("onnxruntime", "python")))),
         source=words.source,
         base=words.base,
         tags=tuple(getattr(words, "tag", ())),
@@ -211,7 +211,7 @@ def options(
         platform=platforms[0],
         platforms=platforms,
         builder=getattr(words, "builder", "direct"),
-        keep=tuple(words.keep),
+        keep=tuple(sorted(set(words.keep))),
         stages=tuple(words.stages),
         dockerfile=getattr(words, "dockerfile", None),
         cache=cache,

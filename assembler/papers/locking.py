@@ -69,8 +69,8 @@ def inputs(options: Options, recipe: Recipe, dockerfile: str, full: Source, base
     found = Lock(
         release=recipe.release,
         platform=str(options.platform),
-        backends=tuple(dict.fromkeys(options.backends)),
-        keep=tuple(dict.fromkeys(options.keep)),
+        backends=options.backends,
+        keep=options.keep,
         builder=options.builder,
         numpy=options.numpy or "",
         mtime=recipe.mtime,

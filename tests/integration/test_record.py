@@ -402,6 +402,9 @@ def test_a_lock_is_written_without_building(made: Place, tmp_path: Path) -> None
     lock = tmp_path / "mine.lock"
     made.run("lock", *made.images, "-o", lock)
     assert lock.read_bytes() == (made.folder / "assembler.papers.lock").read_bytes()
+    turned = ("--backend", "python", "--backend", "onnxruntime", "--backend", "python")
+    made.run("lock", *made.images, *turned, "-o", tmp_path / "turned.lock")
+    assert (tmp_path / "turned.lock").read_bytes() == lock.read_bytes()
     made.run("lock", "--upgrade", lock, "--backend", "python", "-o", tmp_path / "other.lock")
     assert 'backends = ["python"]' in (tmp_path / "other.lock").read_text()
     assert lock.read_bytes() == (made.folder / "assembler.papers.lock").read_bytes()
