@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assembler import closure, dpkg, elf, patches, users, wheels
@@ -12,30 +12,12 @@ from assembler.caching.cache import Cache
 from assembler.errors import SelectionError
 from assembler.oci import LayerBlob
 from assembler.parallel import Threads
+from assembler.recipe import Recipe
 from assembler.rootfs import Node, RootFS
 from assembler.selection import Selection, drop_rules, dropped
 from assembler.stages import Stage
 from assembler.view import View
 from assembler.wheelhouse import Wheelhouse
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What to make: stages in layer order, names to --keep, patches, pins, and the release.
-
-    cache: keeps wheels. mtime: of every file, in seconds since 1970. pins: wheels by name, where
-    a lock says which.
-    """
-
-    release: str
-    stages: list[Stage]
-    keep: list[str]
-    patches: list[patches.Patch]
-    numpy: str | None
-    cache: Cache
-    offline: bool
-    mtime: int
-    pins: Mapping[str, wheels.Pin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

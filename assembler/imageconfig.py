@@ -10,10 +10,11 @@ from datetime import datetime, timezone
 from assembler import assembly, dockerfile, oci, tree
 from assembler.oci import LayerBlob
 from assembler.papers.lock import Lock
+from assembler.recipe import Recipe
 from assembler.view import View
 
 
-def environment(recipe: assembly.Recipe, full: View, made: assembly.Assembly) -> dict[str, str]:
+def environment(recipe: Recipe, full: View, made: assembly.Assembly) -> dict[str, str]:
     """Return the environment that the stages set or keep of the full image's."""
     theirs = full.env()
     env: dict[str, str] = {}
@@ -29,7 +30,7 @@ def environment(recipe: assembly.Recipe, full: View, made: assembly.Assembly) ->
     return env
 
 
-def labels(recipe: assembly.Recipe, full: View) -> dict[str, str]:
+def labels(recipe: Recipe, full: View) -> dict[str, str]:
     """Return the labels of the full image that the stages keep, and the standard ones."""
     theirs = (full.config.get("config") or {}).get("Labels") or {}
     keep = tree.matcher([glob for stage in recipe.stages for glob in stage.labels])
@@ -70,7 +71,7 @@ def config(
     base: View,
     layers: list[LayerBlob],
     made: assembly.Assembly,
-    recipe: assembly.Recipe,
+    recipe: Recipe,
 ) -> bytes:
     """Return the image config: the base's, continued by the filled-in Dockerfile and our layers.
 

@@ -12,7 +12,7 @@ from assembler.reference import ImageName
 from assembler.sources.opening import Access
 
 if TYPE_CHECKING:
-    from assembler.bundle.opening import Opened
+    from assembler.bundle.bundled import BundledImage
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Options:
     lock: Path | None = None
     locked: Lock | None = None
     verify: bool = False
-    bundle: Opened | None = None
+    bundle: BundledImage | None = None
     access: Access = field(default_factory=Access)
 
     @property

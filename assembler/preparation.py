@@ -36,6 +36,7 @@ from assembler.papers.lock import Lock
 from assembler.parallel import Threads
 from assembler.progress import Progress
 from assembler.reading import Reader
+from assembler.recipe import Recipe
 from assembler.reference import ImageName, Reference
 from assembler.registries.download import NoRanges
 from assembler.seeking import finding as indexes
@@ -61,7 +62,7 @@ class Inputs:
     """
 
     options: Options
-    recipe: assembly.Recipe
+    recipe: Recipe
     template: str
     tags: tuple[str, ...]
     full: Source
@@ -120,7 +121,7 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
         scratch = stack.enter_context(_scratch(cache))
         full = stack.enter_context(access.open(reference, options.platform))
         release = _release(full, release, options)
-        recipe = assembly.Recipe(
+        recipe = Recipe(
             release,
             stages.choose(known, backends, release, list(options.keep)),
             list(options.keep),

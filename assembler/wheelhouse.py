@@ -7,17 +7,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from assembler import releases, wheels
 from assembler.errors import SelectionError
 from assembler.layers import Layer
 from assembler.parallel import Threads
+from assembler.recipe import Recipe
 from assembler.rootfs import Node
 from assembler.stages import Stage
-
-if TYPE_CHECKING:
-    from assembler.assembly import Recipe
 
 # The oldest that a base of any release has (Ubuntu 20.04), so that what is made for it fits all.
 _GLIBC = (2, 31)

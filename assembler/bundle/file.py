@@ -230,3 +230,8 @@ class _Section(Readable):
         data = self._parts.read(self._at, left if size < 0 else min(size, left))
         self._at += len(data)
         return data
+
+
+def shown(image: Mapping[str, Any]) -> str:
+    """Return an image of an index for a message."""
+    return f"{image['release']} {', '.join(image['backends'])} ({image['platform']})"

@@ -175,8 +175,3 @@ def _blobs(members: Members, base: BlobSource) -> list[list[Any]]:
             member = members.add_compressed(pieces) if plain else members.add_file(path)
         found.append([layer.descriptor.digest, layer.descriptor.size, member, plain])
     return found
-
-
-def shown(image: Mapping[str, Any]) -> str:
-    """Return an image of an index for a message."""
-    return f"{image['release']} {', '.join(image['backends'])} ({image['platform']})"

@@ -75,7 +75,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
 
 
 def _say(file: BundleFile, names: list[str], words: argparse.Namespace, progress: Progress) -> None:
-    from assembler.bundle.making import shown
+    from assembler.bundle.file import shown
     from assembler.progress import size
 
     if words.json:

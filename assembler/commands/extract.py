@@ -68,7 +68,7 @@ def bundled(words: argparse.Namespace, progress: Progress) -> Iterator[Options]:
 
     Raises UsageError for words that make another image than that.
     """
-    from assembler.bundle.opening import opened
+    from assembler.bundle.opening import chosen, opened
     from assembler.errors import UsageError
 
     given = shared.given(words)
@@ -92,7 +92,7 @@ def bundled(words: argparse.Namespace, progress: Progress) -> Iterator[Options]:
         )  # fmt: skip
 
     with opened(words.bundle, asked) as found:
-        yield found.options(options, known if locked else None)
+        yield chosen(found, options, known if locked else None)
 
 
 def _outputs(command: argparse.ArgumentParser) -> None:

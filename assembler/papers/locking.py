@@ -12,11 +12,11 @@ from typing import Any
 from packaging.version import Version
 
 from assembler import __version__, oci, releases, stages
-from assembler.assembly import Recipe
 from assembler.destinations.files import made_beside
 from assembler.options import Options
 from assembler.papers import lock
 from assembler.papers.lock import Lock, Pinned
+from assembler.recipe import Recipe
 from assembler.sources import Source
 
 

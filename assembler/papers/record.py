@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from assembler import __version__
-from assembler.assembly import Assembly, Recipe
+from assembler.assembly import Assembly
 from assembler.destinations import Image
 from assembler.papers import components
 from assembler.papers.lock import Lock
+from assembler.recipe import Recipe
 from assembler.rootfs import Node
 from assembler.sources import Source
 
