@@ -823,12 +823,15 @@ def test_ctrl_c_ends_a_process_that_waits_for_bytes(
     for layer in source.manifest.layers:
         registry.fault(layer.digest, silent(8))
     script = f"""
+        import signal
         from assembler.oci import Platform
         from assembler.reference import ImageName
         from assembler.registries.client import RegistryClient
         from assembler.sources.registry import RegistrySource
         name = ImageName.parse("{registry.host}/{IMAGE}")
         source = RegistrySource(name, Platform("linux", "amd64"), RegistryClient())
+        # A job in the background of a shell has it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         print("reading", flush=True)
         try:
             source.read([0, 1], lambda stream: stream.read())
