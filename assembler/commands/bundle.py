@@ -62,6 +62,8 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         return 0
     if words.output is None:
         raise UsageError("say where to write the bundle (-o FILE), or what to check (--check FILE)")
+    if words.tools and words.offline:
+        raise UsageError("--tools fetches wheels by the network, and --offline forbids it")
     if words.locked and len(words.release) > 1:
         raise UsageError("a lock is of one image: name one RELEASE, or none")
     if words.source and len(set(words.release)) > 1:
