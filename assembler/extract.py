@@ -10,7 +10,7 @@ from assembler import assembly, dockerfile, imageconfig, interrupts, oci
 from assembler.caching import results
 from assembler.caching.results import Finished
 from assembler.destinations import Image
-from assembler.destinations.files import check_output
+from assembler.destinations.files import check_apart, check_output
 from assembler.destinations.opening import (
     Destination,
     check_push,
@@ -66,6 +66,7 @@ class Result:
 def extract(options: Options, progress: Progress) -> Result:
     """Make the slim image and deliver it. Raises AssemblerError; then nothing was delivered."""
     check_tags(options.tags)
+    check_apart({"--output": options.output, "--lock": options.lock, "--record": options.record})
     pushes = check_push(options.push, offline=options.access.offline)
     # What is pushed and has no other name or place asked for is not wanted here as well.
     is_local = bool(not pushes or options.output or options.tags)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from assembler import releases
 from assembler.caching.cache import Cache
-from assembler.errors import OfflineError, listing
+from assembler.errors import AssemblerError, OfflineError, listing
 from assembler.oci import Platform
 from assembler.reference import Reference
 from assembler.sources.opening import Access
@@ -39,6 +39,8 @@ def check(
         if not reference.is_remote:
             if reference.path and not Path(reference.path).exists():
                 missing.append(f"{reference}: there is no such file")
+            elif reference.transport == "docker-daemon":
+                missing += _not_in_engine(access, reference, platform)
             continue
         try:
             with access.open(reference, platform):
@@ -53,6 +55,14 @@ def check(
             if not _has_wheel(name, version, cache)
         ]
         raise OfflineError(listing(_HEADLINE, missing))
+
+
+def _not_in_engine(access: Access, reference: Reference, platform: Platform) -> list[str]:
+    try:
+        with access.open(reference, platform):
+            return []
+    except AssemblerError as error:
+        return [str(error)]
 
 
 def pip_settings() -> tuple[list[str], dict[str, str]]:

@@ -96,6 +96,8 @@ def _pip(*words: str) -> None:
     except subprocess.TimeoutExpired:
         raise BundleError(f"--tools: pip {words[0]} did not end in {_SECONDS} s") from None
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = (lines or done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        # What pip's own pip says, which fetches what builds a wheel, is indented.
+        said = [line.strip() for line in done.stderr.strip().splitlines()]
+        lines = [line for line in said if line.startswith("ERROR")]
+        reason = (lines or said or ["no reason given"])[-1]
         raise BundleError(f"--tools: pip {words[0]}: {reason.removeprefix('ERROR: ')}")

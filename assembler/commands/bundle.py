@@ -53,7 +53,8 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     from assembler.errors import UsageError
 
     if words.check:
-        if words.release or words.output:
+        if any((words.release, words.output, words.split, words.tools, words.locked,
+                words.dockerfile)):  # fmt: skip
             raise UsageError("--check takes a bundle's files and nothing else")
         with BundleFile(words.check) as file:
             file.verify()
@@ -61,8 +62,12 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         return 0
     if words.output is None:
         raise UsageError("say where to write the bundle (-o FILE), or what to check (--check FILE)")
+    if words.tools and words.offline:
+        raise UsageError("--tools fetches wheels by the network, and --offline forbids it")
     if words.locked and len(words.release) > 1:
         raise UsageError("a lock is of one image: name one RELEASE, or none")
+    if words.source and len(set(words.release)) > 1:
+        raise UsageError("--source is one image: name one RELEASE, or let --mirror say where")
     parts.check_free(words.output, split=bool(words.split))
     runs = []
     for release in list(dict.fromkeys(words.release)) or [None]:

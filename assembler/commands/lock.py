@@ -59,6 +59,6 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         return 0
     for change in changes:
         progress.say(change)
-    progress.say(f"{path}: {'renewed' if old else 'written'}, {len(changes)} differences"
-                 if old else f"{path}: written")  # fmt: skip
+    news = f"renewed, {len(changes)} difference{'' if len(changes) == 1 else 's'}"
+    progress.say(f"{path}: {news if old else 'written'}")
     return 0

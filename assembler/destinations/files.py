@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 
 from assembler import interrupts
-from assembler.errors import DestinationError
+from assembler.errors import DestinationError, UsageError
 
 
 def check_output(path: Path, *, over: bool = False) -> None:
@@ -35,6 +36,18 @@ def check_output(path: Path, *, over: bool = False) -> None:
         read_only = os.statvfs(parent).f_flag & os.ST_RDONLY
         reason = "it is on a read-only file system" if read_only else "no permission"
         raise DestinationError(f"cannot write into {parent}: {reason}")
+
+
+def check_apart(places: Mapping[str, Path | None]) -> None:
+    """Raise UsageError where one result would be written over another, or into a layout.
+
+    places: by the option that names each; --output may be a folder that is filled as a whole.
+    """
+    given = [(option, path, os.path.realpath(path)) for option, path in places.items() if path]
+    for (option, path, real), (other, second, place) in combinations(given, 2):
+        if real == place or (option == "--output" and place.startswith(f"{real}{os.sep}")):
+            where = "is" if real == place else "lies in"
+            raise UsageError(f"{other} {second} {where} {option} {path}: choose another place")
 
 
 @contextmanager

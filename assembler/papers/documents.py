@@ -31,7 +31,7 @@ def artifacts(made: Mapping[str, bytes]) -> tuple[Artifact, ...]:
 
 def is_single(path: Path) -> bool:
     """Tell whether a path given with --record is of a file, for the record alone."""
-    return path.suffix == ".json" or path.is_file()
+    return path.suffix == ".json"
 
 
 def check(path: Path | None) -> None:
@@ -41,8 +41,10 @@ def check(path: Path | None) -> None:
     if is_single(path):
         check_output(path, over=True)
         return
-    check_output(path / RECORD if path.is_dir() else path, over=True)
-    for name in TYPES if path.is_dir() else ():
+    if not path.is_dir():
+        check_output(path)
+        return
+    for name in TYPES:
         check_output(path / name, over=True)
 
 

@@ -7,6 +7,7 @@ plain words for everything that a network can do.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import http.cookiejar
 import os
@@ -248,6 +249,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
                 queue.append(cause)
 
 
+def _is_unreachable(cause: BaseException) -> bool:
+    # There is no way to the host; urllib3 calls that a connection that took too long.
+    return isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH)
+
+
 # When trying again may help: never, if the host has answered before, always.
 NEVER, KNOWN, ALWAYS = range(3)
 
@@ -275,6 +281,8 @@ def _reason(host: str, causes: list[BaseException], connect: float, read: float)
         return f"{host}: no such host; is the name right, and is there a network?", KNOWN
     if first(ConnectionRefusedError):
         return f"{host} refuses connections: is a registry running there?", KNOWN
+    if any(map(_is_unreachable, causes)):
+        return f"{host} cannot be reached from here: is there a network?", KNOWN
     if first(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
         return f"{host} did not answer within {connect:g} s", KNOWN
     if first(requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):

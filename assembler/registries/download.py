@@ -12,7 +12,7 @@ from typing import Any
 import requests
 
 from assembler.errors import SourceError, VerificationError
-from assembler.registries.connections import BROKEN, Connections, RegistryError
+from assembler.registries.connections import BROKEN, Connections, RegistryError, host_of
 from assembler.registries.retries import Patience
 
 # Bytes asked for at once: what came before a break is kept to this grain.
@@ -98,8 +98,14 @@ class Body:
         decode = encoding != "identity" and length != str(size)
         if not decode and length.isdecimal() and int(length) != size:
             response.close()
-            raise VerificationError(f"{what} has {length} bytes in the registry, expected {size}")
+            host = host_of(response.url)
+            raise VerificationError(f"{what} has {length} bytes at {host}, expected {size}")
         return cls(response, 0, decode, what, connections)
+
+    @property
+    def host(self) -> str:
+        """Where the bytes come from, after all redirects."""
+        return host_of(self._response.url or "")
 
     def read(self, count: int) -> bytes:
         """Return up to `count` bytes, none at the end. Raises RegistryError."""
@@ -124,6 +130,7 @@ class BlobReader(io.RawIOBase):
     of bytes that came over the network. cancelled: when set, every read raises Cancelled.
     span: the first byte to read, and the one after the last; NoRanges where that is not given.
     Bytes are not verified here (see streams.VerifiedReader), but there are never too many.
+    hosts: where they came from.
     """
 
     def __init__(
@@ -147,6 +154,7 @@ class BlobReader(io.RawIOBase):
         self._cancelled = cancelled or threading.Event()
         self._on_bytes, self._on_read = on_bytes, on_read
         self._body: Body | None = None
+        self.hosts: list[str] = []
         self._ended = False
 
     def readable(self) -> bool:
@@ -193,6 +201,8 @@ class BlobReader(io.RawIOBase):
                 self._body = Body.span(place, at, self._size, self._total, *about)
             else:
                 self._body = Body.open(place, at, self._total, *about)
+            if self._body.host not in self.hosts:
+                self.hosts.append(self._body.host)
         while True:
             # A place without ranges started over: skip what was handed out already.
             behind = self._position - self._body.position
@@ -213,13 +223,17 @@ class BlobReader(io.RawIOBase):
         return data
 
     def _recover(self, error: RegistryError) -> None:
+        elsewhere = len(self._places) > 1 and error.passes_on
         try:
-            self._patience.wait(error)
+            # A mirror that is out of order would be waited for with each layer anew.
+            if not (elsewhere and error.status >= 500):
+                self._patience.wait(error)
+                return
         except RegistryError:
-            if len(self._places) == 1 or not error.passes_on:
+            if not elsewhere:
                 raise
-            del self._places[0]
-            self._patience = self._new_patience()
+        del self._places[0]
+        self._patience = self._new_patience()
 
     def _end(self) -> None:
         """See that nothing follows, which also gives the connection back for the next request."""

@@ -184,7 +184,8 @@ class Endpoint:
                 status=403,
             )
         return RegistryError(
-            f"{name} answered {status} {response.reason} for {what}{said}",
+            f"{name} answered {status} {response.reason} for {what}"
+            f"{said if status >= 400 else ': is that a registry?'}",
             status=status,
             # A signed address that has ended answers 400 or 403; the registry gives a new one.
             temporary=status >= 500 or status == 408 or not ours,

@@ -50,7 +50,7 @@ class Uploader:
 
     def check(self, name: ImageName) -> None:
         """See that the repository of `name` takes something from us, and send it nothing."""
-        what = f"into {name.registry}/{name.repository}"
+        what = f"an upload to {name.registry}/{name.repository}"
         endpoint = self._client.endpoint(name.registry, what)
         patience = self._client.patience(self._cancelled)
         while True:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from assembler import oci, parallel
 from assembler.caching.cache import Cache
-from assembler.errors import OfflineError, SourceError
+from assembler.errors import OfflineError, SourceError, VerificationError
 from assembler.reference import ImageName
 from assembler.registries.client import RegistryClient
 from assembler.registries.download import BlobReader
@@ -112,7 +113,7 @@ class RegistrySource:
                 stream.finish()
                 return result
 
-            with self._blob(index, cancelled) as blob:
+            with self._blob(index, cancelled) as blob, self._named(blob):
                 if self.keep_in is None:
                     return through(cast(BinaryIO, blob))
                 with stored.copying(cast(BinaryIO, blob), self.keep_in) as tee:
@@ -131,7 +132,7 @@ class RegistrySource:
 
         def one(index: int, cancelled: threading.Event) -> None:
             layer = self.manifest.layers[index]
-            with self._blob(index, cancelled) as blob:
+            with self._blob(index, cancelled) as blob, self._named(blob):
                 raw, what = cast(BinaryIO, blob), self._what(index)
                 if layer.digest in self.paired:
                     stored.keep_blob(raw, what, directory, layer)
@@ -185,6 +186,17 @@ class RegistrySource:
             on_bytes=count,
             span=span,
         )
+
+    @contextmanager
+    def _named(self, blob: BlobReader) -> Iterator[None]:
+        """Say of wrong bytes which mirror or storage gave them."""
+        try:
+            yield
+        except VerificationError as error:
+            others = [host for host in blob.hosts if host != self._name.registry]
+            if not others:
+                raise
+            raise VerificationError(f"{error} (read from {', '.join(others)})") from None
 
     # -- threads ----------------------------------------------------------------------------
 

@@ -170,6 +170,31 @@ def test_a_bundle_that_is_there_and_no_name_for_one(made: Place) -> None:
     assert done.returncode == 2 and "-o FILE" in done.stderr
 
 
+def test_words_that_would_be_passed_over_or_fail_late(made: Place, tmp_path: Path) -> None:
+    done = run("bundle", "24.05", "24.06", *made.images, "-o", tmp_path / "two")
+    assert done.returncode == 2 and "--source is one image" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, "nothing was read"
+    done = run("bundle", *made.images, "-o", tmp_path / "tools", "--tools", "--offline")
+    assert done.returncode == 2 and "--offline forbids it" in done.stderr
+    for words in (["--tools"], ["--split", "2GB"], ["--locked", "x"]):
+        done = run("bundle", "--check", made.bundle, *words)
+        assert done.returncode == 2 and "and nothing else" in done.stderr
+
+
+def test_why_pip_has_not_got_the_tools(made: Place, tmp_path: Path) -> None:
+    words = (*made.images, "--cache-dir", made.cache, "--tools", "-o", tmp_path / "tools")
+    env = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(made.cache / "wheels")}
+    done = run("bundle", *words, env=env)
+    assert done.returncode == 1 and not (tmp_path / "tools").exists()
+    assert "--tools: pip wheel: No matching distribution found for setuptools" in done.stderr
+
+
+def test_a_network_that_is_not_there_is_no_slow_registry(made: Place) -> None:
+    done = alone("extract", "--bundle", made.bundle, "--no-cache", "--push", "127.0.0.1:1/x:1")
+    assert done.returncode == 1
+    assert done.stderr.endswith("127.0.0.1:1 cannot be reached from here: is there a network?\n")
+
+
 def test_a_lock_that_is_of_other_inputs_is_told_from_the_bundles_own(
     made: Place, tmp_path: Path
 ) -> None:

@@ -128,6 +128,17 @@ def test_files_that_are_not_there_count_too(place: Place) -> None:
     ]
 
 
+def test_what_the_engine_lacks_counts_too(place: Place) -> None:
+    place.env["DOCKER_HOST"] = f"unix://{place.folder}/nobody"
+    place.pip(f"find-links = {place.links()}")
+    done = place.extract("--offline", "--source", "oci:/no/full", "--base", "docker-daemon:no:1")
+    assert done.returncode == 1
+    head, engine, file = done.stderr.splitlines()
+    assert head == "assembler: --offline, and not at hand:"
+    assert engine.startswith("  docker-daemon:no:1: ")
+    assert file == "  oci:/no/full: there is no such file"
+
+
 def test_with_everything_at_hand_no_socket_is_opened(place: Place, local: list[str]) -> None:
     place.pip(
         f"find-links = {place.links()}\n    http://{closed()}/links\n"

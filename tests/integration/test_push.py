@@ -211,8 +211,9 @@ def scripted() -> Iterator[WritableRegistry]:
         ("PUT", "/blobs/", error(404, "BLOB_UPLOAD_UNKNOWN", "x"), 2, "the upload is lost"),
         ("POST", "/blobs/", error(405, "UNSUPPORTED", "read-only"), 0, "is read-only"),
         ("POST", "/blobs/", error(403, "DENIED", "no"), 0, "as somebody who may push there"),
+        ("POST", "/blobs/", status(200, b"<html>"), 0, "200 OK for an upload to"),
     ],
-    ids=["409", "immutable", "full", "507", "502", "lost", "405", "403"],
+    ids=["409", "immutable", "full", "507", "502", "lost", "405", "403", "website"],
 )
 def test_a_registry_that_refuses_gets_no_half_image(
     words: list[str],

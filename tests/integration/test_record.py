@@ -149,6 +149,31 @@ def test_a_name_that_ends_in_json_gets_the_record_alone(place: Place) -> None:
     ]  # fmt: skip
 
 
+def test_a_record_takes_no_other_files_place(place: Place) -> None:
+    mine = place.folder / "archive.tar"
+    mine.write_text("mine")
+    words = ("extract", *place.images, "--output", place.folder / "out", "--record", mine)
+    assert "archive.tar exists already" in place.run(*words, status=1)
+    assert mine.read_text() == "mine" and not (place.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--output", "x.tar", "--lock", "./x.tar"), "--lock x.tar is --output x.tar"),
+        (("--output", "x", "--record", "x"), "--record x is --output x"),
+        (("--output", "x", "--lock", "x/a.lock"), "--lock x/a.lock lies in --output x"),
+        (("--output", "y", "--lock", "p.json", "--record", "p.json"), "--record p.json is --lock"),
+    ],
+)
+def test_no_result_is_written_over_another(place: Place, words: tuple[str, ...], said: str) -> None:
+    (place.folder / "x").mkdir()
+    absolute = [each if each.startswith("--") else str(place.folder / each) for each in words]
+    error = place.run("extract", *place.images, *absolute, status=2)
+    assert said in error.replace(f"{place.folder}/", "")
+    assert len(error.splitlines()) == 1, "nothing was read"
+
+
 def test_a_run_that_fails_leaves_no_papers_and_the_old_ones_whole(place: Place) -> None:
     papers = place.folder / "papers"
     place.extract("out", *place.images, "--record", papers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from assembler import oci
-from assembler.errors import AssemblerError, SourceError
+from assembler.errors import AssemblerError, SourceError, VerificationError
 from assembler.reference import ImageName
 from assembler.registries.client import RegistryClient
 from assembler.registries.connections import Connections
@@ -610,7 +611,7 @@ REFUSALS: list[tuple[str, Callable[[FakeRegistry], Any], Credentials | None, str
         "a layer cut short, and said to be whole",
         lambda r: r.fault(FIRST, truncated(HALF)),
         NONE,
-        f"has {HALF} bytes in the registry, expected {SIZE}",
+        f"has {HALF} bytes at HOST, expected {SIZE}",
     ),
     (
         "a layer that goes on",
@@ -719,6 +720,28 @@ def test_a_mirror_that_dies_in_the_middle(
     storage.fault(BLOBS, status(500), times=100)
     assert source.read([0], tiny.read_all) == {0: ONE}
     assert [r.headers.get("range") for r in registry.seen(BLOBS)] == [f"bytes={HALF}-{SIZE - 1}"]
+
+
+def test_a_mirror_that_is_out_of_order_is_not_waited_for(
+    registry: FakeRegistry, storage: FakeRegistry, connect: Connect, clock: Clock
+) -> None:
+    client = connect(mirrors=[Mirror.parse(f"{registry.host}={storage.host}")])
+    source = opened(registry, client)
+    storage.fault(BLOBS, status(500), times=100)
+    assert contents(source) == TARS
+    assert not clock.slept
+
+
+@pytest.mark.parametrize("wrong", [b"wrong", None], ids=["length", "bytes"])
+def test_wrong_content_is_the_mirrors_that_gave_it(
+    registry: FakeRegistry, storage: FakeRegistry, connect: Connect, wrong: bytes | None
+) -> None:
+    client = connect(mirrors=[Mirror.parse(f"{registry.host}={storage.host}")])
+    source = opened(registry, client)
+    for digest, blob in storage.blobs.items():
+        storage.blobs[digest] = wrong or bytes(len(blob))
+    with pytest.raises(VerificationError, match=re.escape(storage.host)):
+        contents(source)
 
 
 def test_when_all_fail_all_are_named(registry: FakeRegistry, connect: Connect) -> None:
