@@ -59,6 +59,5 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         return 0
     for change in changes:
         progress.say(change)
-    progress.say(f"{path}: {'renewed' if old else 'written'}, {len(changes)} differences"
-                 if old else f"{path}: written")  # fmt: skip
+    progress.say(f"{path}: renewed, {len(changes)} differences" if old else f"{path}: written")
     return 0

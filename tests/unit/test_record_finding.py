@@ -14,14 +14,14 @@ from assembler.papers import finding
 from assembler.reference import Reference
 from assembler.sources.opening import Access
 
-ID, OTHER = (f"sha256:{digit * 64}" for digit in "12")
+ID, DIGEST, OTHER = (f"sha256:{digit * 64}" for digit in "123")
 
 
 def keep(cache: Cache, image: str, diff_id: str) -> None:
     pinned = {"name": "r:1", "config": ID, "digest": ""}
     layer = {"name": "numpy", "summary": "numpy", "diff_id": diff_id}
     record = {
-        "image": {"id": image, "digest": OTHER}, "release": "24.05", "source": pinned,
+        "image": {"id": image, "digest": DIGEST}, "release": "24.05", "source": pinned,
         "base": pinned, "layers": [layer], "drops": [], "dropped": {}, "origins": {}, "files": {},
         "patches": [],
     }  # fmt: skip
