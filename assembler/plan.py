@@ -1,4 +1,4 @@
-"""`assembler plan`: what extract would read, take and drop, in bytes; nothing is written."""
+"""`assembler plan`: what extract would read, take and drop, in bytes; nothing is made of it."""
 
 from __future__ import annotations
 
