@@ -31,6 +31,11 @@ class Made:
     def size(self) -> int:
         return sum(node.content.size for node in self.nodes if node.content)
 
+    @property
+    def files(self) -> int:
+        """Number of files and links."""
+        return sum(node.kind != "dir" for node in self.nodes)
+
 
 @dataclass(frozen=True)
 class Assembly:

@@ -157,7 +157,7 @@ def finish(ready: Prepared, progress: Progress) -> Finished:
             "digest": blob.descriptor.digest,
             "size": stage.size,
             "compressed": blob.descriptor.size,
-            "files": sum(node.kind != "dir" for node in stage.nodes),
+            "files": stage.files,
         }
         progress.say(f"layer {stage.stage.name}: {len(stage.nodes)} paths", level=1)
 

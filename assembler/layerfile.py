@@ -80,26 +80,22 @@ def key(nodes: Iterable[Node], mtime: int) -> str:
     return digest.hexdigest()
 
 
-def write(nodes: Iterable[Node], mtime: int, folder: Path, *, compress: bool = True) -> LayerBlob:
-    """Write a layer of `nodes` into `folder`/sha256/<hex> and return it: gzip, or a plain tar."""
+def write(nodes: Iterable[Node], mtime: int, folder: Path) -> LayerBlob:
+    """Write a layer of `nodes`, as gzip, into `folder`/sha256/<hex> and return it."""
     (folder / "sha256").mkdir(parents=True, exist_ok=True)
     nodes = list(nodes)
     temporary = folder / f"writing-{id(nodes)}"
     diff_id = hashlib.sha256()
     with temporary.open("wb") as file:
-        out = Gzip(file) if compress else None
+        out = Gzip(file)
         for piece in in_pieces(tar(nodes, mtime)):
             diff_id.update(piece)
-            if out:
-                out.write(piece)
-            else:
-                file.write(piece)
-        digest = out.finish() if out else diff_id.hexdigest()
+            out.write(piece)
+        digest = out.finish()
         size = file.tell()
     path = folder / "sha256" / digest
     temporary.replace(path)
-    kind = f"{oci.OCI_LAYER}+gzip" if compress else oci.OCI_LAYER
-    descriptor = oci.Descriptor(kind, f"sha256:{digest}", size)
+    descriptor = oci.Descriptor(f"{oci.OCI_LAYER}+gzip", f"sha256:{digest}", size)
     return LayerBlob(f"sha256:{diff_id.hexdigest()}", descriptor, path)
 
 

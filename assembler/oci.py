@@ -37,6 +37,15 @@ def sha256(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """Return the digest of a file's bytes, which may be many."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return "sha256:" + digest.hexdigest()
+
+
 def is_digest(text: object) -> bool:
     """Tell whether `text` is a sha256 digest (the one algorithm that registries use)."""
     return isinstance(text, str) and _DIGEST.fullmatch(text) is not None

@@ -159,16 +159,13 @@ class InflatingReader(Readable):
     def _inflate(self, size: int) -> bytes:
         while True:
             if self._stream.eof:
-                rest = self._stream.unused_data or self._raw.read(BLOCK) or b""
                 # Some writers pad the file with zeros after the last member.
-                rest = rest.lstrip(b"\0")
-                if not rest:
-                    while more := self._raw.read(CHUNK):
-                        rest = more.lstrip(b"\0")
-                        if rest:
-                            break
-                    else:
+                rest = self._stream.unused_data.lstrip(b"\0")
+                while not rest:
+                    more = self._raw.read(BLOCK)
+                    if not more:
                         return b""
+                    rest = more.lstrip(b"\0")
                 assert self._factory is not None
                 self._stream, self._input = self._factory(), rest
             elif not self._input and self._stream.needs_input:

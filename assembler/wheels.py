@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.tags import compatible_tags, cpython_tags
-from packaging.utils import parse_wheel_filename as parse_tags
+from packaging.utils import parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from assembler import offline as local
 from assembler.caching.cache import Cache
 from assembler.elf import Elf
 from assembler.errors import SelectionError, UsageError
 from assembler.layers import Layer
+from assembler.offline import pip_settings
 from assembler.tree import Tree
 
 _PYTHONS = ("usr/local/bin/python3", "usr/bin/python3")  # as PATH has them
@@ -73,7 +73,7 @@ class Target:
         """Tell whether the tags in a wheel's file name fit this Python."""
         tags = set(cpython_tags(self.version, platforms=self.platforms))
         tags |= set(compatible_tags(self.version, platforms=self.platforms))
-        return not tags.isdisjoint(parse_tags(wheel)[3])
+        return not tags.isdisjoint(parse_wheel_filename(wheel)[3])
 
 
 def find_target(tree: Tree, glibc: tuple[int, int], machine: str) -> Target:
@@ -156,7 +156,7 @@ def fetch(
         # fmt: on
         environment = dict(os.environ)
         if offline:
-            words, environment = local.pip_settings()
+            words, environment = pip_settings()
             command += words
         try:
             status, complaint = _run(command, environment | {"LC_ALL": "C.UTF-8"}, cancelled)

@@ -47,7 +47,7 @@ class BundledImage:
             with file.open(member) as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target, CHUNK)
         (folder / "patches").mkdir(exist_ok=True)
-        path = folder / "assembler.papers.lock"
+        path = folder / "assembler.lock"
         path.write_bytes(file.read(image["lock"]))
         self.lock = lock.read(path)
         self._layers = [(str(listed), str(places)) for listed, places in image["source"]["layers"]]

@@ -50,7 +50,10 @@ def pieces(
     members: Mapping[str, Path], images: list[dict[str, Any]], part: int = 0
 ) -> tuple[int, Iterator[bytes]]:
     """Return a bundle's size and its bytes. members: files by name, in the order to write them."""
-    listed = [(name, path.stat().st_size, _digest(path)) for name, path in members.items()]
+    listed = [
+        (name, path.stat().st_size, oci.sha256_of(path).removeprefix("sha256:"))
+        for name, path in members.items()
+    ]
     index = oci.canonical({"images": images, "members": listed})
     first = ((_HEAD, len(_head(index, 0, 0))), (_INDEX, len(index)))
     sizes = [*first, *((name, size) for name, size, _ in listed)]
@@ -84,14 +87,6 @@ def _header(name: str, size: int) -> bytes:
 def _length(name: str, size: int) -> int:
     # A header is longer than a block where the name is long (PAX).
     return len(_header(name, size)) + size + -size % _BLOCK
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(CHUNK):
-            digest.update(data)
-    return digest.hexdigest()
 
 
 # -- reading -----------------------------------------------------------------------------------

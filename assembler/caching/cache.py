@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from assembler import oci
+
 # Bytes that the folder may hold when a run has ended; what was used longest ago goes first.
 LIMIT = 8_000_000_000
 # Bytes that a run may write: less than this on the cache's disk, and the run goes on without.
@@ -75,7 +77,7 @@ class Cache:
             return None
         name = digest.removeprefix("sha256:")
         found = self.link(self._folder / "blobs" / "sha256" / name, into / name)
-        if found is None or _digest(found) == name:
+        if found is None or oci.sha256_of(found) == digest:
             return found
         found.unlink()
         self.remove(f"blobs/sha256/{name}")
@@ -235,14 +237,6 @@ def _link(file: Path, target: Path) -> None:
         target.hardlink_to(file)
     except OSError:  # Another disk, or one without hard links.
         shutil.copyfile(file, target)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
 
 
 def _seal(data: bytes) -> bytes:

@@ -10,7 +10,6 @@ names it by digest.
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 import threading
@@ -103,7 +102,9 @@ class RemoteCache:
         def push(path: Path) -> tuple[str, Descriptor]:
             name = "/".join(path.parts[-3:])  # as the cache calls it
             packed = self._compressed(path)
-            descriptor = Descriptor(_PACK, _digest(packed), packed.stat().st_size, {_FILE: name})
+            descriptor = Descriptor(
+                _PACK, oci.sha256_of(packed), packed.stat().st_size, {_FILE: name}
+            )
             uploader.blob(self._name, descriptor, lambda: packed.open("rb"), what=f"pack {name}")
             return name, descriptor
 
@@ -159,11 +160,3 @@ class RemoteCache:
             cancelled=self._cancelled,
             interrupt=self._client.interrupt,
         )
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(CHUNK):
-            digest.update(data)
-    return f"sha256:{digest.hexdigest()}"

@@ -36,7 +36,7 @@ def add(command: argparse.ArgumentParser) -> None:
         "--older-than", type=_seconds, metavar="TIME",
         help="prune: what was not used for so long, like 30d or 12h",
     )  # fmt: skip
-    shared.cache(command)
+    shared.cache(command.add_argument)
     shared.messages(command)
 
 

@@ -96,7 +96,8 @@ def bundled(words: argparse.Namespace, progress: Progress) -> Iterator[Options]:
 
 
 def _outputs(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument_group("what to make").add_argument
+    group = command.add_argument_group("what to make")
+    add = group.add_argument
     add(
         "--tag",
         action="append",
@@ -146,7 +147,7 @@ def _outputs(command: argparse.ArgumentParser) -> None:
         "ends in .json: the record alone)",
     )
     add("--bundle", type=Path, metavar="FILE", help="make it out of this bundle, and nothing else")
-    locks = command.add_mutually_exclusive_group()
+    locks = group.add_mutually_exclusive_group()
     locks.add_argument("--lock", type=Path, metavar="FILE", help="also write every input there")
     locks.add_argument(
         "--locked", type=Path, metavar="FILE", help="use what this lock has, and nothing else"

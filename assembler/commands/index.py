@@ -19,8 +19,9 @@ HELP = "make a seek index, with which others fetch only what they want of the fu
 def add(command: argparse.ArgumentParser) -> None:
     """Add the command's words."""
     shared.inputs(command)
-    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write it")
-    command.add_argument("--push", metavar="REF", help="a registry's name to put it under")
+    add = command.add_argument_group("where to put it").add_argument
+    add("-o", "--output", type=Path, metavar="FILE", help="a file")
+    add("--push", metavar="REF", help="a name in a registry")
     shared.messages(command)
 
 

@@ -46,11 +46,11 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     import json
     import tempfile
 
-    from assembler import recorded
     from assembler.caching.cache import Cache
     from assembler.destinations.files import check_output, made_beside
     from assembler.inspection import opening, text
     from assembler.inspection.report import Inspected
+    from assembler.papers import finding
 
     if words.html is not None:
         check_output(words.html, over=True)
@@ -62,7 +62,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     ):
         with progress.reading(source.reference, sum(source.sizes)) as access.on_bytes:
             view = opening.read(source, Path(folder))
-        record, where = recorded.find(words.record, reference, source, access, cache, derived=True)
+        record, where = finding.find(words.record, reference, source, access, cache, derived=True)
         if words.provenance:
             return _provenance(words, access, source, record, cache, Path(folder))
         image = Inspected(str(reference), view, record, where)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from assembler.registries.mirroring import Copied
 
 CACHE = "assembler-cache"  # the repository, under --to, of what is known of layers
+_SLIM_ALONE = (
+    "backend", "keep", "numpy", "stages", "cache_from", "index", "index_from", "read_all",
+)  # fmt: skip
 HELP = "copy what extract needs, or what it makes, into a registry of your own"
 
 
@@ -50,6 +53,11 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         raise UsageError("mirror needs the network, and --offline forbids it")
     if words.slim and words.all_platforms:
         raise UsageError("--slim makes the image of one platform: leave out --all-platforms")
+    for name in () if words.slim else _SLIM_ALONE:
+        if getattr(words, name) not in (None, [], False):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is for mirror --slim, which makes an image"
+            )
     options = shared.options(words, progress.warn, leave_out=to)
     release = releases.check(options.release or releases.DEFAULT)
     # The base first: the layers that the full image was built on are then mounted from there.

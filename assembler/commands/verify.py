@@ -43,10 +43,11 @@ def add(command: argparse.ArgumentParser) -> None:
     add("--base", metavar="REF", help="for --provenance: where the base is now")
     add("--platform", action="append", metavar="OS/ARCH", help=f"default {shared.machine()}")
     limits = command.add_argument_group("limits of a container").add_argument
-    limits("--timeout", type=float, default=300.0, metavar="S", help="seconds; %(default)s")
-    limits("--ready-timeout", type=float, default=120.0, metavar="S", help="seconds; %(default)s")
-    limits("--memory", default="4g", metavar="SIZE", help="%(default)s")
-    limits("--shm-size", default="1g", metavar="SIZE", help="%(default)s")
+    seconds = "seconds; default %(default)g"
+    limits("--timeout", type=float, default=300.0, metavar="S", help=seconds)
+    limits("--ready-timeout", type=float, default=120.0, metavar="S", help=seconds)
+    limits("--memory", default="4g", metavar="SIZE", help="default %(default)s")
+    limits("--shm-size", default="1g", metavar="SIZE", help="default %(default)s")
     shared.access(command)
     command.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML there")
     shared.messages(command)

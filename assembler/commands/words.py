@@ -65,7 +65,7 @@ def inputs(command: argparse.ArgumentParser, *, several: bool = False) -> None:
         "--platform",
         action="append",
         metavar="OS/ARCH",
-        help=f"default {machine()}; given twice, extract makes an index",
+        help=f"default {machine()}; extract takes several, and makes an index of them",
     )
     add(
         "--stages",
@@ -76,10 +76,11 @@ def inputs(command: argparse.ArgumentParser, *, several: bool = False) -> None:
         help="a folder of stage files of your own, beside the known ones; repeatable",
     )
     access(command)
+    _layers(command)
 
 
 def access(command: argparse.ArgumentParser) -> None:
-    """Add what says how images are reached, and the cache."""
+    """Add what says how images are reached, and where the cache is."""
     add = command.add_argument_group("where to read").add_argument
     add(
         "--mirror",
@@ -97,8 +98,13 @@ def access(command: argparse.ArgumentParser) -> None:
         help="a registry that speaks plain HTTP, beside those on loopback; repeatable",
     )
     add("--offline", action="store_true", help="use no network at all")
-    cache(command)
+    cache(add)
     add("--no-cache", action="store_true", help="read and write no cache")
+
+
+def _layers(command: argparse.ArgumentParser) -> None:
+    """Add what says how layers become known, for commands that select files out of them."""
+    add = command.add_argument_group("how to read layers").add_argument
     add(
         "--cache-from",
         action="append",
@@ -109,17 +115,15 @@ def access(command: argparse.ArgumentParser) -> None:
     add("--index", action="store_true", help="make a seek index while every layer is read")
     add(
         "--index-from",
-        metavar="FILE",
-        help="fetch only what is wanted, as this seek index has it (made by assembler index)",
+        metavar="FILE|REF",
+        help="fetch only what is wanted, as this seek index has it (assembler index makes them)",
     )
     add("--read-all", action="store_true", help="read every layer, whatever the cache knows")
 
 
-def cache(command: argparse.ArgumentParser) -> None:
-    """Add what says where the cache is."""
-    command.add_argument(
-        "--cache-dir", type=Path, default=_cache_dir(), metavar="DIR", help="default %(default)s"
-    )
+def cache(add: Callable[..., object]) -> None:
+    """Add what says where the cache is. add: `add_argument` of a command or a group."""
+    add("--cache-dir", type=Path, default=_cache_dir(), metavar="DIR", help="default %(default)s")
 
 
 def messages(command: argparse.ArgumentParser) -> None:

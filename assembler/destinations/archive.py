@@ -8,7 +8,7 @@ destination, where they are inflated.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from assembler.destinations import Image
@@ -18,16 +18,13 @@ from assembler.errors import DestinationError
 
 
 class ArchiveDestination:
-    """A new file at `path`. DestinationError where that cannot be, before any work is done.
+    """A new file at `path`. DestinationError where that cannot be, before any work is done."""
 
-    on_bytes: told the number of bytes of each piece that was written.
-    """
-
-    def __init__(self, path: Path, on_bytes: Callable[[int], None] | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         check_output(path)
         if path.is_dir():
             raise DestinationError(f"{path} is a folder: name a file, like {path / 'image.tar'}")
-        self._path, self._on_bytes = path, on_bytes or (lambda _: None)
+        self._path = path
 
     def has(self, _image: Image) -> bool:
         """Return False: what is written is written whole."""
@@ -41,6 +38,5 @@ class ArchiveDestination:
         ):
             for piece in tar(archive(image, tags)):
                 file.write(piece)
-                self._on_bytes(len(piece))
             file.flush()
             os.fsync(file.fileno())

@@ -7,7 +7,7 @@ that take one image of a layout then want its name: `skopeo copy oci:DIR:TAG …
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from assembler.destinations import Image
@@ -20,14 +20,13 @@ class LayoutDestination:
     """A new folder at `path`. DestinationError where that cannot be, before any work is done.
 
     An existing layout is not added to: what is in a result is one run's.
-    on_bytes: told the number of bytes of each piece that was written.
     """
 
-    def __init__(self, path: Path, on_bytes: Callable[[int], None] | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         check_output(path)
         if path.is_mount():
             raise DestinationError(f"{path} is a mount point: name a new folder in it")
-        self._path, self._on_bytes = path, on_bytes or (lambda _: None)
+        self._path = path
 
     def has(self, _image: Image) -> bool:
         """Return False: what is written is written whole."""
@@ -43,13 +42,13 @@ class LayoutDestination:
                 with (temporary / name).open("wb") as file:
                     for piece in pieces(content):
                         file.write(piece)
-                        self._on_bytes(len(piece))
                     file.flush()
                     os.fsync(file.fileno())
             sync(temporary / "blobs" / "sha256")
             sync(temporary)
 
-    def _linked(self, blob: Path, target: Path) -> bool:
+    @staticmethod
+    def _linked(blob: Path, target: Path) -> bool:
         """Give a blob of ours a second name, where both are on one disk: it is never changed."""
         try:
             os.link(blob, target)
@@ -57,5 +56,4 @@ class LayoutDestination:
             return False
         with target.open("rb") as file:
             os.fsync(file.fileno())
-        self._on_bytes(target.stat().st_size)
         return True

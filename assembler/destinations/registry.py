@@ -28,21 +28,20 @@ BASE_NAME = "org.opencontainers.image.base.name"
 class RegistryDestination:
     """Tags in registries. RegistryError where we may not push, before any work is done.
 
-    on_bytes: told the number of bytes of each piece that was sent. multi_platform: the tags name
-    indexes, in which the image takes its place beside those of other platforms.
+    multi_platform: the tags name indexes, in which the image takes its place beside those of other
+    platforms.
     """
 
     def __init__(
         self,
         names: Sequence[ImageName],
         client: RegistryClient,
-        on_bytes: Callable[[int], object] | None = None,
         *,
         multi_platform: bool = False,
     ) -> None:
         self._names, self._client, self._multi_platform = names, client, multi_platform
         self._cancelled = threading.Event()
-        self._uploader = Uploader(client, cancelled=self._cancelled, on_bytes=on_bytes)
+        self._uploader = Uploader(client, cancelled=self._cancelled)
         for name in names:
             self._uploader.check(name)
 

@@ -19,7 +19,7 @@ from assembler.recipe import Recipe
 from assembler.rootfs import Node
 from assembler.sources import Source
 
-TYPE = "application/vnd.triton-assembler.papers.record.v1+json"
+TYPE = "application/vnd.triton-assembler.record.v1+json"
 OURS = "assembler"
 
 Record = dict[str, Any]

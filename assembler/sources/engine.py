@@ -106,9 +106,9 @@ def inspected_config(inspected: Mapping[str, Any]) -> bytes:
 class EngineSource:
     """A `Source` on the Engine's image of this id.
 
-    config: from inspect at first, and the exact bytes as soon as one stream was read (by
-        `read`, `copy_layers` or `exact_config`): only the stream has them, somewhere in it.
-        In the classic store their digest is the image id.
+    config: from inspect at first, and the exact bytes as soon as one stream was read (by `read`
+        or `copy_layers`): only the stream has them, somewhere in it. In the classic store their
+        digest is the image id.
     """
 
     def __init__(
@@ -128,7 +128,6 @@ class EngineSource:
         self.digests: tuple[str | None, ...] = (None,) * len(self.diff_ids)
         self._client = client
         self._on_bytes = on_bytes or (lambda _: None)
-        self._exact = False
         self._cache = Cache(None, print)
         # diff_id by path in the stream: from the first stream on, others need not be looked at.
         self._known: dict[str, str] = {}
@@ -191,17 +190,11 @@ class EngineSource:
         self._cache = cache
         known = cache.get(self._remembered)
         if known is not None and self._is_config(known):
-            self.config, self._exact = known, True
+            self.config = known
 
     @property
     def _remembered(self) -> str:
         return f"configs/{self.id.removeprefix('sha256:')}"
-
-    def exact_config(self) -> bytes:
-        """Return the exact config bytes, for the price of a whole stream when none was read."""
-        if not self._exact:
-            self._pass(lambda _layer, diff_id: diff_id)
-        return self.config
 
     def close(self) -> None:
         """Give back the connection."""
@@ -244,7 +237,7 @@ class EngineSource:
             exact = next((d for d in documents.values() if self._is_config(d)), None)
         if exact is None or not self._is_config(exact):
             raise VerificationError(f"{self.reference}: the Engine sent no config for {self.id}")
-        self.config, self._exact = exact, True
+        self.config = exact
         self._cache.put(self._remembered, exact)
 
     def _is_config(self, data: bytes) -> bool:

@@ -10,8 +10,9 @@ import io
 import posixpath
 import stat
 import tarfile
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from assembler.errors import SourceError
 
@@ -31,46 +32,33 @@ _KINDS = (
 )
 
 
-class Members(Protocol):
+class Members(ABC):
     """The files of an archive or folder, by their path inside it, such as `index.json`."""
 
     where: str
 
+    @abstractmethod
     def has(self, name: str) -> bool:
         """Tell whether there is such a file."""
-        ...
 
+    @abstractmethod
     def names(self, folder: str) -> list[str]:
         """Return the paths of the files right in a folder (which ends in /), sorted."""
-        ...
 
+    @abstractmethod
     def size(self, name: str) -> int:
         """Return its size in bytes. SourceError where it is missing."""
-        ...
 
+    @abstractmethod
     def open(self, name: str) -> BinaryIO:
         """Return it as a stream of its own. SourceError where it is missing."""
-        ...
 
+    @abstractmethod
     def real(self, name: str) -> str:
         """Return the path that `name` stands for: itself, or what it links to."""
-        ...
 
     def document(self, name: str) -> bytes:
         """Return the bytes of a manifest or config. SourceError where it is missing or huge."""
-        ...
-
-
-class _Reading:
-    where: str
-
-    def size(self, name: str) -> int:
-        raise NotImplementedError
-
-    def open(self, name: str) -> BinaryIO:
-        raise NotImplementedError
-
-    def document(self, name: str) -> bytes:
         size = self.size(name)
         if size > DOCUMENT:
             raise SourceError(f"{name} in {self.where} is {size} bytes long: that is no document")
@@ -81,7 +69,7 @@ class _Reading:
         return data
 
 
-class TarMembers(_Reading):
+class TarMembers(Members):
     """The files of an uncompressed tar file.
 
     SourceError says what is wrong with the file: missing, no permission, compressed, not a
@@ -166,7 +154,7 @@ class TarMembers(_Reading):
         return _opened(self._path, f"{self.where}: {name}", offset, size)
 
 
-class FolderMembers(_Reading):
+class FolderMembers(Members):
     """The files of a folder. SourceError where it is none or may not be read."""
 
     def __init__(self, path: Path, where: str) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 
 from assembler import oci, parallel
 from assembler.caching.cache import Cache
@@ -16,10 +16,8 @@ from assembler.registries.client import RegistryClient
 from assembler.registries.download import BlobReader
 from assembler.registries.manifestcache import ManifestCache
 from assembler.registries.manifests import RemoteManifest
-from assembler.sources import stored
+from assembler.sources import T, stored
 from assembler.streams import LayerStream
-
-T = TypeVar("T")
 
 WORKERS = 3  # layers at a time, as docker pull has it (max-concurrent-downloads)
 
@@ -28,10 +26,10 @@ class RegistrySource:
     """Implements `sources.Source`. The client is shared, and not closed with the source.
 
     on_bytes: called from several threads with a layer's index and the bytes of it that came;
-    may be set at any time. manifest: of the platform chosen, verified. index_digest: of the
-    index that it was chosen from, or None. keep_in: a folder that gets the blobs that `read` reads,
-    as `copy_layers` would have them. paired: digests of blobs that are known to have the diff_ids
-    that the config says, so that `copy_layers` need not inflate them to see it.
+    may be set at any time. manifest: of the platform chosen, verified. keep_in: a folder that gets
+    the blobs that `read` reads, as `copy_layers` would have them. paired: digests of blobs that are
+    known to have the diff_ids that the config says, so that `copy_layers` need not inflate them to
+    see it.
     """
 
     def __init__(
@@ -53,7 +51,6 @@ class RegistrySource:
         self.reference = str(name)
         top = self._documents.manifest(name)
         found = self._resolve(top, platform)
-        self.index_digest = top.digest if top.is_index else None
         self.manifest = oci.Manifest.parse(found.raw, self.reference)
         self.digest: str | None = found.digest
         self.config = self._documents.config(

@@ -7,16 +7,16 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from assembler.engine import LONG, engine_errors
 from assembler.errors import SourceError
+from assembler.sources import T
 from assembler.sources.members import DOCUMENT
 from assembler.sources.stored import compression
 from assembler.streams import CHUNK
 
-T = TypeVar("T")
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 
 

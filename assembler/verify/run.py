@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assembler import interrupts, oci, recorded
+from assembler import interrupts, oci
 from assembler.caching.cache import Cache
 from assembler.engine import EngineError, answers, connect, engine_errors
 from assembler.errors import UsageError
+from assembler.papers import finding
 from assembler.sources import Source
 from assembler.sources.opening import Access
 from assembler.verify import against, models, started, static, subject
@@ -63,7 +64,7 @@ def verify(plan: Plan, on_result: Callable[[Result], object] = lambda _: None) -
         # A name that nobody knows is told before minutes of checks.
         full = _opened(plan, plan.against, stack) if plan.against else None
         cache = Cache(plan.cache, lambda _: None)
-        record, _ = recorded.find(plan.record, reference, opened, plan.access, cache, derived=False)
+        record, _ = finding.find(plan.record, reference, opened, plan.access, cache, derived=False)
         source = subject.on_disk(opened, scratch, starts=here)
         files = static.check(source, record, scratch, report)
         report.image_id = getattr(source, "id", "") or oci.sha256(source.config)

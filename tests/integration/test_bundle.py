@@ -199,7 +199,7 @@ def test_a_lock_that_is_of_other_inputs_is_told_from_the_bundles_own(
     made: Place, tmp_path: Path
 ) -> None:
     with opened(made.bundle, lambda _: True) as found:
-        own = shutil.copy(found.folder / "assembler.papers.lock", tmp_path / "own.lock")
+        own = shutil.copy(found.folder / "assembler.lock", tmp_path / "own.lock")
     words = ("extract", "--bundle", made.bundle, "--no-cache", "--output", tmp_path / "out")
     assembler(*words, "--locked", own)
     other = Place(tmp_path / "other", changes={"opt/tritonserver/more": "x"})

@@ -244,6 +244,14 @@ def test_one_platform_or_all_of_them(origin: FakeRegistry, target: str) -> None:
 # -- slim ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("given", [["--backend", "python"], ["--read-all"]])
+def test_what_says_how_an_image_is_made_needs_slim(given: list[str]) -> None:
+    done = run("mirror", "24.05", "--to", "registry.local/x", *given)
+    assert (done.returncode, done.stderr) == (
+        2, f"assembler: {given[0]} is for mirror --slim, which makes an image\n",
+    )  # fmt: skip
+
+
 def test_slim_is_made_and_its_base_is_beside_it(
     origin: FakeRegistry, target: str, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from tests.unit.fake_registry import FakeRegistry
 
 TRITON = "/opt/tritonserver"
 ARTIFACTS = [
-    "application/vnd.triton-assembler.papers.record.v1+json",
+    "application/vnd.triton-assembler.record.v1+json",
     "application/vnd.cyclonedx+json",
     "application/vnd.in-toto+json",
 ]
@@ -63,7 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A place with an image as a layout (out), its papers (papers), and its lock."""
     place = Place(tmp_path_factory.mktemp("made"))
     place.extract("out", *place.images, "--record", place.folder / "papers",
-                  "--lock", place.folder / "assembler.papers.lock")  # fmt: skip
+                  "--lock", place.folder / "assembler.lock")  # fmt: skip
     return place
 
 
@@ -135,9 +135,9 @@ def test_the_same_inputs_give_the_same_papers(made: Place, tmp_path: Path) -> No
     other = Place(tmp_path)
     env = {"TZ": "Pacific/Auckland", "PYTHONHASHSEED": "7"}
     other.extract("out", *made.images, "--record", tmp_path / "papers", "--lock",
-                  tmp_path / "assembler.papers.lock", env=env)  # fmt: skip
+                  tmp_path / "assembler.lock", env=env)  # fmt: skip
     for name in ("papers/record.json", "papers/sbom.cdx.json", "papers/provenance.intoto.json",
-                 "assembler.papers.lock"):  # fmt: skip
+                 "assembler.lock"):  # fmt: skip
         assert (tmp_path / name).read_bytes() == (made.folder / name).read_bytes()
 
 
@@ -394,7 +394,7 @@ def test_another_source_or_base_is_no_proof(made: Place, tmp_path: Path) -> None
 
 
 def test_the_same_lock_gives_the_same_image_from_another_place(made: Place, tmp_path: Path) -> None:
-    lock = made.folder / "assembler.papers.lock"
+    lock = made.folder / "assembler.lock"
     other = Place(tmp_path)
     again = other.extract("again", "--locked", lock)
     assert digest(again) == digest(made.folder / "out")
@@ -426,13 +426,13 @@ def test_a_lock_reads_by_digest_though_the_tags_have_moved(place: Place) -> None
 def test_a_lock_is_written_without_building(made: Place, tmp_path: Path) -> None:
     lock = tmp_path / "mine.lock"
     made.run("lock", *made.images, "-o", lock)
-    assert lock.read_bytes() == (made.folder / "assembler.papers.lock").read_bytes()
+    assert lock.read_bytes() == (made.folder / "assembler.lock").read_bytes()
     turned = ("--backend", "python", "--backend", "onnxruntime", "--backend", "python")
     made.run("lock", *made.images, *turned, "-o", tmp_path / "turned.lock")
     assert (tmp_path / "turned.lock").read_bytes() == lock.read_bytes()
     made.run("lock", "--upgrade", lock, "--backend", "python", "-o", tmp_path / "other.lock")
     assert 'backends = ["python"]' in (tmp_path / "other.lock").read_text()
-    assert lock.read_bytes() == (made.folder / "assembler.papers.lock").read_bytes()
+    assert lock.read_bytes() == (made.folder / "assembler.lock").read_bytes()
     made.run("lock", *made.images, status=2)
 
 
@@ -444,7 +444,7 @@ def test_all_that_differs_from_a_lock_is_named_and_nothing_is_made(
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/caches.toml").write_text('summary = "none"\n')
     error = other.run(
-        "extract", "--locked", made.folder / "assembler.papers.lock", "--backend", "python",
+        "extract", "--locked", made.folder / "assembler.lock", "--backend", "python",
         "--source", f"oci:{source}", "--base", f"oci:{other.base}", "--numpy", "1.25.2",
         "--stages", tmp_path / "stages", "--output", tmp_path / "out.tar",
         status=1, env={"SOURCE_DATE_EPOCH": "1"},
@@ -466,14 +466,14 @@ def test_a_wheel_of_another_hash_is_not_taken(made: Place, tmp_path: Path) -> No
     (links / wheel.name).write_bytes(wheel.read_bytes() + b"\n")
     wheel.unlink()
     env = {"PIP_FIND_LINKS": str(links), "PIP_NO_INDEX": "1"}
-    error = other.run("extract", "--locked", made.folder / "assembler.papers.lock", "--output",
+    error = other.run("extract", "--locked", made.folder / "assembler.lock", "--output",
                       tmp_path / "out.tar", status=1, env=env)  # fmt: skip
     assert "the lock has numpy-1.26.4-py3-none-any.whl" in error.splitlines()[-1]
     assert not list((other.cache / "wheels").iterdir())
 
 
 def test_words_that_do_not_go_together(made: Place, tmp_path: Path) -> None:
-    lock = made.folder / "assembler.papers.lock"
+    lock = made.folder / "assembler.lock"
     made.run("extract", "--locked", lock, "--lock", lock, status=2)
     error = made.run("extract", "24.06", "--locked", lock, "--output", tmp_path / "x", status=2)
     assert "24.06" in error.splitlines()[-1]

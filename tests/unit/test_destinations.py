@@ -243,12 +243,15 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, destination: Callable[[Path]
 def test_an_interruption_leaves_nothing(
     tmp_path: Path, destination: Callable[..., Any], error: type[BaseException]
 ) -> None:
-    def on_bytes(_count: int) -> None:
+    def begun() -> Iterator[bytes]:
+        yield b"begun"
         raise error
 
-    made = destination(tmp_path / "out", on_bytes)
+    image = fixed_image(tmp_path / "image")
+    *others, last = image.layers
+    image = replace(image, layers=(*others, replace(last, path=None, make=begun)))
     with pytest.raises(error):
-        made.deliver(fixed_image(tmp_path / "image"), [TAG])
+        destination(tmp_path / "out").deliver(image, [TAG])
     assert [each.name for each in tmp_path.iterdir()] == ["image"]
 
 

@@ -141,17 +141,6 @@ def test_created_is_told_as_it_was_written(loaded: Loaded, sources: Any, created
 
 
 @real_engine
-def test_the_exact_config_costs_one_stream_and_is_then_kept(loaded: Loaded, sources: Any) -> None:
-    tars = [tiny.layer("a")]
-    told: list[int] = []
-    source = sources(loaded.put(tars, tiny.config(tars)), on_bytes=told.append)
-    assert source.exact_config() == tiny.config(tars)
-    after_one = sum(told)
-    assert source.exact_config() == tiny.config(tars)
-    assert sum(told) == after_one > 0
-
-
-@real_engine
 def test_equal_layers_are_one_layer_in_two_places(loaded: Loaded, sources: Any) -> None:
     one, two = tiny.layer("a"), tiny.layer("b")
     tars = [one, two, one]

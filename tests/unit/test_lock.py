@@ -31,7 +31,7 @@ LOCK = Lock(
 
 
 def written(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "assembler.papers.lock"
+    path = tmp_path / "assembler.lock"
     path.write_text(text)
     return path
 

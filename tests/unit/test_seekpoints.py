@@ -8,6 +8,7 @@ import io
 import random
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from isal import isal_zlib
@@ -115,11 +116,8 @@ def test_all_bit_offsets_are_met() -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("spaced", [1, 1 << 16])
 def test_files_by_spans(
-    way: str, spaced: int, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+    way: str, spaced: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pathlib import Path
-
-    folder = Path(str(tmp_path))
     monkeypatch.setattr("assembler.seeking.points._SPACING", spaced)
     chance = random.Random(3)
     sizes = [0, 1, 511, 40_000, 200_000, 3, 300_000, 70_000]
@@ -132,7 +130,7 @@ def test_files_by_spans(
         stream = LayerStream(io.BytesIO(blob), "it")
         recorder = stream.record()
         assert recorder is not None
-        spool = Spool(folder / min(wanted))
+        spool = Spool(tmp_path / min(wanted))
         layer = read_layer(stream, wanted.__contains__, spool, recorder.pin)
         stream.finish()
         making.add("x", stream.actual_diff_id, layer, recorder)
@@ -144,7 +142,7 @@ def test_files_by_spans(
         assert spans is not None
         found = {}
         for at, span in enumerate(spans):
-            spool = Spool(folder / f"{number}-{at}")
+            spool = Spool(tmp_path / f"{number}-{at}")
             found |= _files(io.BytesIO(blob[span.start : span.end]), span, spool)
             spool.close()
         assert {name: content.sha256 for name, content in found.items()} == {

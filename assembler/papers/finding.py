@@ -48,7 +48,7 @@ def find(
                 f"--record {given}: it is the record of another image, {found['image']['id']}"
             )
         return found, str(path)
-    for data, where in _candidates(reference, source, access, cache, derived=derived):
+    for data, where in _candidates(reference, source, access, cache):
         found = record.parse(data)
         if found and fits(found):
             return found, where
@@ -56,7 +56,7 @@ def find(
 
 
 def _candidates(
-    reference: Reference, source: Source, access: Access, cache: Cache, *, derived: bool
+    reference: Reference, source: Source, access: Access, cache: Cache
 ) -> Iterator[tuple[bytes, str]]:
     if reference.transport in FILE_TRANSPORTS:
         for data in _in_file(reference):
@@ -65,11 +65,9 @@ def _candidates(
         for data in _in_registry(reference.name, source.digest, access):
             yield data, str(reference)
     own = oci.sha256(source.config).removeprefix("sha256:")
-    for path in cache.find(f"records/{own}.json"):
+    # All of them: of an Engine's image the exact config, and so this name, may not be known.
+    for path in sorted(cache.find("records/*.json"), key=lambda each: each.stem != own):
         yield _bytes(path), str(path)
-    for path in cache.find("records/*.json") if derived else ():
-        if path.stem != own:
-            yield _bytes(path), str(path)
 
 
 def _in_file(reference: Reference) -> Iterator[bytes]:
