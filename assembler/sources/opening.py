@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from assembler.registries.client import RegistryClient
 
 
+def at_path(text: str) -> Reference | None:
+    """Return the archive or layout that a bare path names; None where `text` is a name."""
+    path = Path(text)
+    named = text.startswith(("/", "./", "../")) or path.suffix == ".tar"
+    if not named and not (path / "oci-layout").is_file():
+        return None
+    return Reference("oci" if path.is_dir() else "docker-archive", path=text)
+
+
 class Access:
     """How a run reaches images: mirrors, plain-HTTP registries, whether it may use the network.
 

@@ -181,7 +181,8 @@ def test_wrong_usage_is_one_line(tmp_path: Path, words: list[str], said: str) ->
 def test_what_is_no_triton_and_what_is_for_another_machine(tmp_path: Path) -> None:
     from tests.integration import small
 
-    done = run("verify", f"oci:{small.base(tmp_path / 'base')}", "--static")
+    # A path alone names a layout as well.
+    done = run("verify", small.base(tmp_path / "base"), "--static")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "is no Triton image: it has no /opt/tritonserver" in done.stderr
     arm = small.full(tmp_path / "arm", architecture="arm64")
