@@ -27,7 +27,7 @@ def opened(text: str, platform: Platform, access: Access) -> Iterator[tuple[Refe
     """
     with ExitStack() as stack:
         said = at_path(text)
-        if said is None and text.partition(":")[0] in TRANSPORTS:
+        if text.partition(":")[0] in TRANSPORTS:
             said = Reference.parse(text)
         if said is not None:
             yield said, stack.enter_context(access.open(said, platform))

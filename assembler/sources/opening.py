@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from assembler.caching.cache import Cache
 from assembler.oci import Platform
-from assembler.reference import Reference
+from assembler.reference import TRANSPORTS, Reference
 from assembler.sources import Source
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def at_path(text: str) -> Reference | None:
-    """Return the archive or layout that a bare path names; None where `text` is a name."""
+    """Return the archive or layout that a bare path names; None for a name or with a transport."""
+    if text.partition(":")[0] in TRANSPORTS:
+        return None
     path = Path(text)
     named = text.startswith(("/", "./", "../")) or path.suffix == ".tar"
     if not named and not (path / "oci-layout").is_file():
