@@ -21,9 +21,11 @@ HELP = "show what is in an image, from where, and why"
 def add(command: argparse.ArgumentParser) -> None:
     """Add the command's words."""
     command.add_argument(
-        "image", metavar="IMAGE", help="of the Engine or a registry, a file or a folder, or with a "
-        "transport: docker-daemon:, docker-archive:, oci-archive:, oci:"
-    )  # fmt: skip
+        "image",
+        metavar="IMAGE",
+        help="a name (the Engine's image, else a registry's), the path of an archive or layout, or "
+        "docker-daemon:REF, docker-archive:FILE, oci-archive:FILE, oci:DIR",
+    )
     add = command.add_argument_group("what to show").add_argument
     add("--file", metavar="PATH", help="one path: where it came from and why, or why it is missing")
     add("--html", type=Path, metavar="FILE", help="also write a report for a browser, in one file")
@@ -48,10 +50,13 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
 
     from assembler.caching.cache import Cache
     from assembler.destinations.files import check_output, made_beside
+    from assembler.errors import UsageError
     from assembler.inspection import opening, text
     from assembler.inspection.report import Inspected
     from assembler.papers import finding
 
+    if not words.provenance and (words.source or words.base):
+        raise UsageError("--source and --base are for --provenance")
     if words.html is not None:
         check_output(words.html, over=True)
     cache = Cache(None if words.no_cache else words.cache_dir, progress.warn)

@@ -20,8 +20,8 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "image",
         metavar="IMAGE",
-        help="a name (the Engine's image, else a registry's), or docker-daemon:REF, "
-        "docker-archive:FILE, oci-archive:FILE, oci:DIR",
+        help="a name (the Engine's image, else a registry's), the path of an archive or layout, or "
+        "docker-daemon:REF, docker-archive:FILE, oci-archive:FILE, oci:DIR",
     )
     add = command.add_argument_group("what to check").add_argument
     add("--static", action="store_true", help="look into it only; start nothing")

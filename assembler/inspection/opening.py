@@ -11,7 +11,7 @@ from assembler.oci import Platform
 from assembler.papers import components
 from assembler.reference import TRANSPORTS, Reference
 from assembler.sources import Source
-from assembler.sources.opening import Access
+from assembler.sources.opening import Access, at_path
 from assembler.tree import matcher
 from assembler.view import View
 
@@ -26,16 +26,11 @@ def opened(text: str, platform: Platform, access: Access) -> Iterator[tuple[Refe
     SourceError and UsageError.
     """
     with ExitStack() as stack:
+        said = at_path(text)
         if text.partition(":")[0] in TRANSPORTS:
-            reference = Reference.parse(text)
-            yield reference, stack.enter_context(access.open(reference, platform))
-            return
-        path = Path(text)
-        named = text.startswith(("/", "./", "../")) or path.suffix == ".tar"
-        if named or (path / "oci-layout").is_file():
-            kind = "oci" if path.is_dir() else "docker-archive"
-            reference = Reference(kind, path=text)
-            yield reference, stack.enter_context(access.open(reference, platform))
+            said = Reference.parse(text)
+        if said is not None:
+            yield said, stack.enter_context(access.open(said, platform))
             return
         reference = Reference.parse(f"docker-daemon:{text}")
         try:

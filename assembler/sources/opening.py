@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING
 
 from assembler.caching.cache import Cache
 from assembler.oci import Platform
-from assembler.reference import Reference
+from assembler.reference import TRANSPORTS, Reference
 from assembler.sources import Source
 
 if TYPE_CHECKING:
     from assembler.registries.client import RegistryClient
+
+
+def at_path(text: str) -> Reference | None:
+    """Return the archive or layout that a bare path names; None for a name or with a transport."""
+    if text.partition(":")[0] in TRANSPORTS:
+        return None
+    path = Path(text)
+    named = text.startswith(("/", "./", "../")) or path.suffix == ".tar"
+    if not named and not (path / "oci-layout").is_file():
+        return None
+    return Reference("oci" if path.is_dir() else "docker-archive", path=text)
 
 
 class Access:

@@ -13,12 +13,15 @@ from assembler.reference import TRANSPORTS, Reference
 from assembler.sources import Source
 from assembler.sources.blobs import BlobSource
 from assembler.sources.engine import EngineSource
+from assembler.sources.opening import at_path
 
 
 def parse(text: str) -> Reference:
-    """Return what `text` names: a name without a transport is the Engine's image where it has one,
-    else a registry's. UsageError says what is wrong with it.
+    """Return what `text` names: of a file or folder its path is enough, and a name without a
+    transport is the Engine's image where it has one, else a registry's. Raises UsageError.
     """
+    if (file := at_path(text)) is not None:
+        return file
     reference = Reference.parse(text)
     if reference.name is None or text.partition(":")[0] in TRANSPORTS or not answers():
         return reference

@@ -15,6 +15,7 @@ from assembler.verify.checks import Failed, Report, Skipped, require
 from assembler.verify.models import check_folder
 from assembler.verify.scripts import changes_folder
 from assembler.verify.serving.wire import apart
+from assembler.verify.subject import parse
 from tests.conftest import run
 
 INPUT = {"name": "A", "shape": [1], "datatype": "FP32", "data": [1.5]}
@@ -181,13 +182,31 @@ def test_wrong_usage_is_one_line(tmp_path: Path, words: list[str], said: str) ->
 def test_what_is_no_triton_and_what_is_for_another_machine(tmp_path: Path) -> None:
     from tests.integration import small
 
-    done = run("verify", f"oci:{small.base(tmp_path / 'base')}", "--static")
+    # A path alone names a layout as well.
+    done = run("verify", small.base(tmp_path / "base"), "--static")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "is no Triton image: it has no /opt/tritonserver" in done.stderr
     arm = small.full(tmp_path / "arm", architecture="arm64")
     done = run("verify", f"oci:{arm}", "--static")
     assert done.returncode == 1
     assert "has no image for linux/amd64; it has linux/arm64" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "transport"),
+    [
+        ("slim.tar", "docker-archive"),
+        ("./slim", "docker-archive"),
+        ("{folder}", "oci"),
+        ("oci-archive:slim.tar", "oci-archive"),
+        ("oci:{folder}", "oci"),
+    ],
+)
+def test_a_path_names_a_file_unless_a_transport_says_more(
+    tmp_path: Path, text: str, transport: str
+) -> None:
+    (tmp_path / "oci-layout").touch()
+    assert parse(text.format(folder=tmp_path)).transport == transport
 
 
 def test_a_repository_that_cannot_be_read(tmp_path: Path) -> None:
