@@ -93,13 +93,7 @@ class _Tar(Readable):
     def read(self, size: int = CHUNK) -> bytes:
         """Return up to `size` bytes, none at the end. Stale for what does not inflate."""
         while self._used == len(self._block):
-            if self._inflate.eof:
-                data = self._inflate.unused_data or self._raw.read(_PIECE)
-                data, self._trailer = data[self._trailer :], max(0, self._trailer - len(data))
-                if data:
-                    self._inflate = isal_zlib.decompressobj(31)
-            else:
-                data = self._raw.read(_PIECE)
+            data = self._next_member() if self._inflate.eof else self._raw.read(_PIECE)
             if not data:
                 return b""
             try:
@@ -109,6 +103,17 @@ class _Tar(Readable):
         data = self._block[self._used : self._used + size]
         self._used += len(data)
         self._at += len(data)
+        return data
+
+    def _next_member(self) -> bytes:
+        """Return the start of the member that follows, with an inflater for it; empty for none."""
+        data: bytes = self._inflate.unused_data
+        # A read may end anywhere, within the trailer too.
+        while len(data) <= self._trailer and (more := self._raw.read(_PIECE)):
+            data += more
+        data = data[self._trailer :]
+        if data:
+            self._inflate, self._trailer = isal_zlib.decompressobj(31), 0
         return data
 
     def skip_to(self, offset: int) -> None:

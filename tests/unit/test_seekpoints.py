@@ -15,7 +15,8 @@ from isal import isal_zlib
 
 from assembler.layers import Spool, read_layer
 from assembler.seeking import index as seekindex
-from assembler.seeking.points import Recorder, Resumed
+from assembler.seeking.index import Place, Span
+from assembler.seeking.points import Point, Recorder, Resumed
 from assembler.seeking.spans import _files
 from assembler.streams import LayerStream
 from tests.unit.building import reg, tar
@@ -149,3 +150,16 @@ def test_files_by_spans(
             name: hashlib.sha256(files[name]).hexdigest() for name in names
         }
     assert index.spans(["nowhere"]) is None
+
+
+def test_reads_that_end_within_a_trailer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = random.Random(4).randbytes(2000)
+    blob = b"".join(gzip.compress(data[at : at + 500]) for at in range(0, 2000, 500))
+    place = Place(0, 2000, hashlib.sha256(data).hexdigest(), len(blob))
+    span = Span(Point(10, 0, 0, b""), 10, len(blob), (("it", place),))  # behind the gzip header
+    for piece in range(1, 540):
+        monkeypatch.setattr("assembler.seeking.spans._PIECE", piece)
+        spool = Spool(tmp_path / "spool")
+        found = _files(io.BytesIO(blob[10:]), span, spool)
+        spool.close()
+        assert found["it"].read() == data
