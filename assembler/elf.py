@@ -1,7 +1,10 @@
 """What an ELF file asks of the loader, and what it offers: read straight from its dynamic section.
 
 Program headers are used, not sections, since the loader uses them too and a stripped file may
-have no sections. Source: System V gABI, chapter 5; LSB Core, "Symbol Versioning".
+have no sections. A library was measured and is not used: of 200 libraries, pyelftools takes 0.49 s
+and lief 0.24 s with 0.34 s to import, out of a run of 3; this takes 0.01 s
+(layers-and-registries.md). The tests hold it against pyelftools.
+Source: System V gABI, chapter 5; LSB Core, "Symbol Versioning".
 """
 
 from __future__ import annotations

@@ -107,6 +107,8 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
     if options.numpy is not None and (options.release or not options.source):
         releases.check_numpy(options.numpy, release)
     known = stages.load([options.resource("stages"), *options.stages])
+    # Whether they can be chosen is said before anything is opened; of a source that the user
+    # named, the image itself says the release, and then they are chosen anew.
     chosen = stages.choose(known, backends, release, list(options.keep))
     mends = patches.load(options.resource("patches"))
     reference = Reference.parse(options.source or releases.default_source(release))

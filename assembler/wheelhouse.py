@@ -6,7 +6,6 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 from assembler import releases, wheels
 from assembler.errors import SelectionError
@@ -50,12 +49,7 @@ class Wheelhouse:
     def __enter__(self) -> Wheelhouse:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._cancelled.set()
         self._pool.shutdown(cancel_futures=True)
 
