@@ -108,7 +108,7 @@ class RegistryClient:
                 tried.append(self._down[place.registry])
                 continue
             try:
-                return self.manifest_at(place, reference)
+                return self.manifest_at(place, reference, elsewhere=True)
             except RegistryError as error:
                 if not error.passes_on:
                     raise
@@ -122,8 +122,13 @@ class RegistryClient:
                 raise RegistryError(text, status=error.status) from None
             raise
 
-    def manifest_at(self, place: ImageName, reference: str) -> RemoteManifest:
-        """Return what is at this very place; see get_manifest."""
+    def manifest_at(
+        self, place: ImageName, reference: str, *, elsewhere: bool = False
+    ) -> RemoteManifest:
+        """Return what is at this very place; see get_manifest.
+
+        elsewhere: another place can be asked, so one that is out of order is not waited for.
+        """
         separator = "@" if oci.is_digest(reference) else ":"
         what = f"{place.registry}/{place.repository}{separator}{reference}"
         endpoint = self.endpoint(place.registry, what)
@@ -140,6 +145,8 @@ class RegistryClient:
             except RegistryError as error:
                 if error.status == 404 and not oci.is_digest(reference):
                     raise self._no_such_tag(place, reference) from None
+                if elsewhere and error.status >= 500:
+                    raise
                 patience.wait(error)
         return RemoteManifest(raw, media_type(raw, said, what))
 
