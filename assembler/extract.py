@@ -130,7 +130,7 @@ def _known(inputs: Inputs, destination: Destination, progress: Progress) -> Fini
     if found is None:
         return None
     if not inputs.options.verify and destination.has(found.image):
-        progress.say("nothing has changed since it was made and loaded")
+        progress.say("nothing has changed since it was made, and it is there")
         return found
     image = results.with_layers(found.image, inputs.cache, inputs.scratch / "known")
     if image is None:
