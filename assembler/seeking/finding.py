@@ -54,9 +54,10 @@ def read(given: str, source: Source, client: RegistryClient) -> tuple[SeekIndex,
 def _pull(name: ImageName, client: RegistryClient) -> bytes:
     found = client.get_manifest(name)
     document = oci.parse_object(found.raw, f"the manifest of {name}")
-    if document.get("artifactType") != TYPE or len(document.get("layers") or ()) != 1:
+    layers = document.get("layers")
+    if document.get("artifactType") != TYPE or not isinstance(layers, list) or len(layers) != 1:
         raise SourceError(f"--index-from {name} is no index (assembler index --push makes one)")
-    descriptor = Descriptor.parse(document["layers"][0], f"the index {name}")
+    descriptor = Descriptor.parse(layers[0], f"the index {name}")
     if descriptor.size > _LARGEST:
         raise SourceError(f"--index-from {name} claims {descriptor.size} bytes, which no index has")
     return client.get_blob(name, descriptor, f"the index {name}")
