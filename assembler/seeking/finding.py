@@ -22,7 +22,7 @@ _LARGEST = 64 << 20  # bytes; the largest seen are a few MB
 
 def of(source: Source, cache: Cache) -> SeekIndex | None:
     """Return the cached index of `source`, or None."""
-    if not hasattr(source, "open_span"):
+    if not hasattr(source, "read_spans"):
         return None  # A file or an Engine: nothing is fetched.
     data = cache.get(_name(source))
     try:
