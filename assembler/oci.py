@@ -60,7 +60,7 @@ def parse_object(data: bytes, what: str) -> Json:
     """Return the JSON object in `data`; `what` names it in the error."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{what} is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise SourceError(f"{what} is not a JSON object")
@@ -87,12 +87,15 @@ class Descriptor:
             raise SourceError(f"{what} has no sha256 digest: {digest!r}")
         if not isinstance(size, int) or size < 0:
             raise SourceError(f"{what} has no valid size: {size!r}")
+        annotations, urls = document.get("annotations") or {}, document.get("urls") or []
+        if not isinstance(annotations, dict) or not isinstance(urls, list):
+            raise SourceError(f"{what} has annotations or urls that are none")
         return cls(
             str(document.get("mediaType", "")),
             str(digest),
             size,
-            document.get("annotations") or {},
-            tuple(document.get("urls") or ()),
+            annotations,
+            tuple(urls),
         )
 
     def json(self) -> Json:

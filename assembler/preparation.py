@@ -152,6 +152,9 @@ def prepare(inputs: Inputs, progress: Progress) -> Prepared:
     if not options.reads_all:
         for name in options.cache_from:
             _fetch(inputs, name, progress)
+    if options.reads_all:
+        # It may be a stranger's, and would be believed of files that this run has no use for.
+        indexes.forget(full, inputs.cache)
     index, data = indexes.of(full, inputs.cache), b""
     if options.index is not None:
         index, data = indexes.read(options.index, full, options.access.client)

@@ -59,10 +59,10 @@ class Readable(io.RawIOBase):
 
 
 class Part(Readable):
-    """The next `size` bytes of `source`. owned: closing it closes `source`."""
+    """The next `size` bytes of `source`."""
 
-    def __init__(self, source: Readable | BinaryIO, size: int, *, owned: bool = False) -> None:
-        self._source, self._left, self._owned = source, size, owned
+    def __init__(self, source: Readable | BinaryIO, size: int) -> None:
+        self._source, self._left = source, size
 
     def read(self, size: int = -1) -> bytes:
         if size is None or size < 0:
@@ -70,11 +70,6 @@ class Part(Readable):
         data = self._source.read(min(size, self._left)) if self._left else b""
         self._left -= len(data)
         return data
-
-    def close(self) -> None:
-        if self._owned:
-            self._source.close()
-        super().close()
 
 
 class VerifiedReader(Readable):

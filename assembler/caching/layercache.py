@@ -25,6 +25,10 @@ from assembler.streams import zstd  # type: ignore[attr-defined]
 
 # Changes with the form of what is stored, or with what a reader makes of a tar.
 _FORM = 1
+# What reading a document of another form raises.
+MALFORMED: Any = (
+    zstd.ZstdError, ValueError, LookupError, TypeError, AttributeError, RecursionError
+)  # fmt: skip
 _KINDS = ("file", "dir", "symlink", "hardlink", "other")
 
 
@@ -39,25 +43,51 @@ def document(layer: Layer) -> dict[str, Any]:
 
 
 def from_document(listing: Mapping[str, Any]) -> Layer:
-    """Return the layer of which `document` made a document."""
-    members = [
-        Member(name, _KINDS[kind], mode, uid, gid, size, link,
-               tuple((key, base64.b64decode(value)) for key, value in xattrs))
-        for name, kind, mode, uid, gid, size, link, *xattrs in listing["members"]
-    ]  # fmt: skip
-    return Layer(members, listing["whiteouts"], listing["opaque"])
+    """Return the layer of which `document` made a document.
+
+    Raises one of MALFORMED for anything else.
+    """
+    members = [_member(*each) for each in listing["members"]]
+    return Layer(members, _names(listing["whiteouts"]), _names(listing["opaque"]))
+
+
+def _member(
+    name: str, kind: int, mode: int, uid: int, gid: int, size: int, link: str, *xattrs: list[str]
+) -> Member:
+    numbers = (kind, mode, uid, gid, size)
+    if any(type(each) is not int or each < 0 for each in numbers) or mode > 0o7777:
+        raise ValueError(f"{name!r} has a number that no file has")
+    if type(link) is not str or _KINDS[kind] == "hardlink":
+        _inside(link)
+    values = tuple((key + "", base64.b64decode(value)) for key, value in xattrs)
+    return Member(_inside(name), _KINDS[kind], mode, uid, gid, size, link, values)
+
+
+def _inside(name: str) -> str:
+    """Return a name as `layers.normal` gives them; ValueError for any other."""
+    parts = name.split("/")
+    if ".." in parts or "." in parts or (name and "" in parts):
+        raise ValueError(f"{name!r} is no name of a layer")
+    return name
+
+
+def _names(names: list[str]) -> list[str]:
+    if not isinstance(names, list):
+        raise TypeError(f"{names!r} is no list of names")
+    return [_inside(name) for name in names]
 
 
 class LayerCache:
     """Listings and packs in `cache`. scratch: a folder of the run, for links to packs.
 
-    forget: know nothing, but remember what is read now.
+    forget: know nothing, but remember what is read now, in the place of what was known.
     """
 
     def __init__(self, cache: Cache, scratch: Path, *, forget: bool = False) -> None:
         self._cache, self._scratch, self._forget = cache, scratch, forget
         self._packs: dict[str, dict[str, list[tuple[Content, Path]]]] = {}
         self._linked: dict[Path, Path | None] = {}
+        self._kept: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     def listing(self, diff_id: str, digest: str | None) -> Layer | None:
@@ -68,15 +98,28 @@ class LayerCache:
         if self._forget or (digest and self._cache.get(_pair(diff_id, digest)) is None):
             return None
         data = self._cache.get(f"{folder(diff_id)}/listing-{_FORM}")
-        return from_document(json.loads(zstd.decompress(data))) if data else None
+        try:
+            return from_document(json.loads(zstd.decompress(data))) if data else None
+        except MALFORMED:  # As it came from a registry: only its digest was checked there.
+            return None
 
     def keep(self, diff_id: str, digest: str, layer: Layer) -> None:
-        """Remember a layer that was read and verified to its end, in a blob of this digest."""
+        """Remember a layer that was read and verified to its end, in a blob of this digest.
+
+        Where nothing is to be known, this also ends what others said of the layer's files.
+        """
+        home = folder(diff_id)
+        with self._lock:
+            first, self._kept = diff_id not in self._kept, self._kept | {diff_id}
+        if self._forget and first:
+            for path in self._cache.find(f"{home}/*.index-{_FORM}"):
+                self._cache.remove(f"{home}/{path.name}")
+                self._cache.remove(f"{home}/{path.stem}.pack")
         # The listing spares reading the layer again, so it comes last: a kill may come in between.
         self.keep_contents(diff_id, layer.contents)
         self._cache.put(_pair(diff_id, digest), b"")
         listing = json.dumps(document(layer), separators=(",", ":")).encode()
-        self._cache.put(f"{folder(diff_id)}/listing-{_FORM}", zstd.compress(listing, level=3))
+        self._cache.put(f"{home}/listing-{_FORM}", zstd.compress(listing, level=3))
 
     def keep_contents(self, diff_id: str, contents: Mapping[str, Content]) -> None:
         """Remember bytes of the layer, which were verified."""
@@ -108,9 +151,14 @@ class LayerCache:
             for path in self._cache.find(f"{folder(diff_id)}/*.index-{_FORM}"):
                 data = self._cache.get(f"{folder(diff_id)}/{path.name}")
                 pack = path.with_suffix(".pack")
-                entries: dict[str, Any] = json.loads(data) if data else {}
-                for name, (offset, size, sha256) in entries.items():
-                    content = Content(self._scratch / pack.name, offset, size, sha256)
+                try:
+                    entries = [
+                        (name, Content(self._scratch / pack.name, *_place(*place)))
+                        for name, place in (json.loads(data) if data else {}).items()
+                    ]
+                except MALFORMED:
+                    continue
+                for name, content in entries:
                     found.setdefault(name, []).append((content, pack))
             return found
 
@@ -130,6 +178,12 @@ class LayerCache:
             if pack not in self._linked:
                 self._linked[pack] = self._cache.link(pack, self._scratch / pack.name)
             return self._linked[pack]
+
+
+def _place(offset: int, size: int, sha256: str) -> tuple[int, int, str]:
+    if type(offset) is not int or type(size) is not int or min(offset, size) < 0:
+        raise ValueError("a place that no pack has")
+    return offset, size, sha256
 
 
 def _pair(diff_id: str, digest: str) -> str:

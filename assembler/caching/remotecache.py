@@ -70,7 +70,7 @@ class RemoteCache:
             if files["form"] != _FORM:
                 return 0
             data = {name: base64.b64decode(text) for name, text in files["files"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, zstd.ZstdError) as error:
+        except layercache.MALFORMED as error:
             raise SourceError(f"the entry in {self._name} is damaged: {error}") from None
         self._each(packs, self._pull)
         for name, value in data.items():
@@ -121,7 +121,13 @@ class RemoteCache:
     def _manifest(self, source: Source) -> dict[str, Any] | None:
         reference = self._name.digest or self._tag(source)
         found = self._client.find_manifest_at(self._name, reference)
-        return oci.parse_object(found.raw, f"the entry in {self._name}") if found else None
+        if found is None:
+            return None
+        document = oci.parse_object(found.raw, f"the entry in {self._name}")
+        layers = document.get("layers")
+        if not isinstance(layers, list) or not all(isinstance(each, dict) for each in layers):
+            raise SourceError(f"{self._name} has no entry of ours under {reference}")
+        return document
 
     def _tag(self, source: Source) -> str:
         # Of the layers rather than the manifest: a mirror may have another one of the same image.

@@ -44,7 +44,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         check_output(path, over=True)
     options = replace(shared.options(words, progress.warn), make_index=True)
     with opened(options, progress) as inputs:
-        if not hasattr(inputs.full, "open_span"):
+        if not hasattr(inputs.full, "read_spans"):
             raise UsageError(f"{inputs.full.reference}: an index is of an image in a registry")
         index = None if options.read_all else indexes.of(inputs.full, inputs.cache)
         if index is None:

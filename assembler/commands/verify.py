@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,8 +94,10 @@ def _plan(words: argparse.Namespace, progress: Progress) -> Plan:
     from assembler.verify.run import Plan, check_words
 
     platform = shared.platform_of(words)
-    if words.timeout <= 0 or words.ready_timeout <= 0:
+    if not all(0 < each < math.inf for each in (words.timeout, words.ready_timeout)):
         raise UsageError("--timeout and --ready-timeout are seconds, more than 0")
+    if not all(re.fullmatch("[1-9][0-9]*[bkmg]?", each) for each in (words.memory, words.shm_size)):
+        raise UsageError("--memory and --shm-size are numbers of bytes, like 512m or 4g")
     plan = Plan(
         words.image,
         platform,

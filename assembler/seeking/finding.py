@@ -22,7 +22,7 @@ _LARGEST = 64 << 20  # bytes; the largest seen are a few MB
 
 def of(source: Source, cache: Cache) -> SeekIndex | None:
     """Return the cached index of `source`, or None."""
-    if not hasattr(source, "open_span"):
+    if not hasattr(source, "read_spans"):
         return None  # A file or an Engine: nothing is fetched.
     data = cache.get(_name(source))
     try:
@@ -54,9 +54,10 @@ def read(given: str, source: Source, client: RegistryClient) -> tuple[SeekIndex,
 def _pull(name: ImageName, client: RegistryClient) -> bytes:
     found = client.get_manifest(name)
     document = oci.parse_object(found.raw, f"the manifest of {name}")
-    if document.get("artifactType") != TYPE or len(document.get("layers") or ()) != 1:
+    layers = document.get("layers")
+    if document.get("artifactType") != TYPE or not isinstance(layers, list) or len(layers) != 1:
         raise SourceError(f"--index-from {name} is no index (assembler index --push makes one)")
-    descriptor = Descriptor.parse(document["layers"][0], f"the index {name}")
+    descriptor = Descriptor.parse(layers[0], f"the index {name}")
     if descriptor.size > _LARGEST:
         raise SourceError(f"--index-from {name} claims {descriptor.size} bytes, which no index has")
     return client.get_blob(name, descriptor, f"the index {name}")

@@ -25,6 +25,7 @@ from assembler.streams import zstd  # type: ignore[attr-defined]
 
 TYPE = "application/vnd.triton-assembler.index.v1+json+zstd"
 _FORM = 1
+_LARGEST = 512 << 20  # bytes of an index when inflated; the largest seen have some 20 MB
 # Bytes of a blob that are fetched in passing rather than asked for around.
 _NEAR = 1 << 16
 
@@ -173,24 +174,33 @@ def _count(value: int) -> int:
     return value
 
 
+def _layer(document: dict[str, Any]) -> IndexedLayer:
+    listing = layercache.from_document(document["listing"])
+    files = {name: _place(*place) for name, place in document["files"].items()}
+    sizes = {each.name: each.size for each in listing.members if each.kind == "file"}
+    for name, place in files.items():
+        if sizes.get(name) != place.size:
+            raise ValueError(f"{name!r} has another size in its listing")
+    points = tuple(_point(*point) for point in document["points"])
+    return IndexedLayer(document["diff_id"], listing, files, points)
+
+
+def _plain(data: bytes) -> bytes:
+    inflater = zstd.ZstdDecompressor()
+    text: bytes = inflater.decompress(data, _LARGEST)
+    if not inflater.eof:
+        raise ValueError("it is cut short, or too large")
+    return text
+
+
 def load(data: bytes, where: str) -> SeekIndex:
     """Return the index that `dump` made; SourceError, naming `where`, for anything else."""
     try:
-        document = json.loads(zstd.decompress(data))
+        document = json.loads(_plain(data))
         if document["form"] != _FORM:
             raise ValueError(f"its form is {document['form']}, not {_FORM}")
-        return SeekIndex(
-            {
-                digest: IndexedLayer(
-                    layer["diff_id"],
-                    layercache.from_document(layer["listing"]),
-                    {name: _place(*place) for name, place in layer["files"].items()},
-                    tuple(_point(*point) for point in layer["points"]),
-                )
-                for digest, layer in document["layers"].items()
-            }
-        )
-    except (zstd.ZstdError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return SeekIndex({digest: _layer(each) for digest, each in document["layers"].items()})
+    except layercache.MALFORMED as error:
         raise SourceError(
             f"{where} is no seek index of this version ({error or type(error).__name__}): make it "
             "anew with assembler index"

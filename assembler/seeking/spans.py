@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from isal import isal_zlib
 
 from assembler.errors import VerificationError
 from assembler.layers import Content, Spool
-from assembler.parallel import Threads
 from assembler.seeking.index import SeekIndex, Span
 from assembler.seeking.points import Resumed
 from assembler.streams import CHUNK, Part, Readable
+
+T = TypeVar("T")
 
 WORKERS = 4
 _PIECE = 1 << 17
@@ -30,8 +30,15 @@ class Ranged(Protocol):
 
     digests: tuple[str | None, ...]
 
-    def open_span(self, index: int, start: int, end: int) -> BinaryIO:
-        """Return bytes `start` to `end` of a layer's blob; NoRanges where that is not to be had."""
+    def read_spans(
+        self, parts: Sequence[tuple[int, int, int]], visit: Callable[[int, BinaryIO], T]
+    ) -> list[T]:
+        """Hand parts of layers' blobs to `visit`, several at once; return what it gives for each.
+
+        parts: the number of a layer, the first byte, and the one after the last. visit: gets the
+        number of the part, too. The first failure, or Ctrl-C, ends the others at once.
+        Raises NoRanges where a part is not to be had, and SourceError.
+        """
         ...
 
 
@@ -49,23 +56,21 @@ def fetch(
         work += [(number, span) for span in spans or ()]
     # The longest first, so that none is left to be read alone at the end.
     work.sort(key=lambda each: each[1].start - each[1].end)
-    numbers = itertools.count()
 
-    def one(job: tuple[int, Span]) -> dict[tuple[int, str], Content]:
-        number, span = job
-        spool = Spool(folder / f"span-{next(numbers)}")
+    def visit(at: int, raw: BinaryIO) -> dict[str, Content]:
+        spool = Spool(folder / f"span-{at}")
         try:
-            with source.open_span(number, span.start, span.end) as raw:
-                found = _files(raw, span, spool)
+            return _files(raw, work[at][1], spool)
         finally:
             spool.close()
-        return {(number, name): content for name, content in found.items()}
 
-    found: dict[tuple[int, str], Content] = {}
-    with Threads(WORKERS, "span") as pool:
-        for each in pool.map(one, work):
-            found |= each
-    return found
+    parts = [(number, span.start, span.end) for number, span in work]
+    contents = source.read_spans(parts, visit)
+    return {
+        (number, name): content
+        for (number, _), found in zip(work, contents, strict=True)
+        for name, content in found.items()
+    }
 
 
 def _files(raw: BinaryIO, span: Span, spool: Spool) -> dict[str, Content]:

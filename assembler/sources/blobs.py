@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from assembler.caching.cache import Cache
 from assembler.oci import Descriptor, LayerBlob
+from assembler.parallel import Threads
+from assembler.seeking import spans
 from assembler.sources import Source, T
 from assembler.streams import LayerStream, Part
 
@@ -59,11 +61,19 @@ class BlobSource:
                 target.hardlink_to(layer.path)
         return tuple(layer.descriptor for layer in self.layers)
 
-    def open_span(self, index: int, start: int, end: int) -> BinaryIO:
-        """Return bytes `start` to `end` of a layer's blob; see spans.Ranged."""
-        file = self.layers[index].open()
-        file.seek(start)
-        return cast(BinaryIO, Part(file, end - start, owned=True))
+    def read_spans(
+        self, parts: Sequence[tuple[int, int, int]], visit: Callable[[int, BinaryIO], T]
+    ) -> list[T]:
+        """Hand parts of layers' blobs to `visit`; see spans.Ranged."""
+
+        def one(at: int) -> T:
+            number, start, end = parts[at]
+            with self.layers[number].open() as file:
+                file.seek(start)
+                return visit(at, cast(BinaryIO, Part(file, end - start)))
+
+        with Threads(spans.WORKERS, "span") as pool:
+            return list(pool.map(one, range(len(parts))))
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -16,6 +16,7 @@ from assembler.registries.client import RegistryClient
 from assembler.registries.download import BlobReader
 from assembler.registries.manifestcache import ManifestCache
 from assembler.registries.manifests import RemoteManifest
+from assembler.seeking import spans
 from assembler.sources import T, stored
 from assembler.streams import LayerStream
 
@@ -158,9 +159,18 @@ class RegistrySource:
         for cancelled in list(self._reading):
             cancelled.set()
 
-    def open_span(self, index: int, start: int, end: int) -> BinaryIO:
-        """Return bytes `start` to `end` of a layer's blob, unverified; see spans.Ranged."""
-        return cast(BinaryIO, self._blob(index, threading.Event(), (start, end)))
+    def read_spans(
+        self, parts: Sequence[tuple[int, int, int]], visit: Callable[[int, BinaryIO], T]
+    ) -> list[T]:
+        """Hand parts of layers' blobs to `visit`, unverified; see spans.Ranged."""
+
+        def one(at: int, cancelled: threading.Event) -> T:
+            number, start, end = parts[at]
+            with self._blob(number, cancelled, (start, end)) as blob:
+                return visit(at, cast(BinaryIO, blob))
+
+        found = self._parallel(list(range(len(parts))), one, workers=spans.WORKERS)
+        return list(found.values())
 
     # -- one layer --------------------------------------------------------------------------
 
@@ -198,7 +208,10 @@ class RegistrySource:
     # -- threads ----------------------------------------------------------------------------
 
     def _parallel(
-        self, indices: list[int], work: Callable[[int, threading.Event], T]
+        self,
+        indices: list[int],
+        work: Callable[[int, threading.Event], T],
+        workers: int | None = None,
     ) -> dict[int, T]:
         """Do `work` for each index; the first failure, or Ctrl-C, ends the others at once."""
         cancelled = threading.Event()
@@ -207,7 +220,7 @@ class RegistrySource:
             found = parallel.each(
                 indices,
                 lambda index: work(index, cancelled),
-                workers=self._workers,
+                workers=workers or self._workers,
                 cancelled=cancelled,
                 interrupt=self._client.interrupt,
             )

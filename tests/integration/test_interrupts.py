@@ -121,6 +121,36 @@ def test_while_a_registry_is_silent(
     assert list(place.out.iterdir()) == []
 
 
+@pytest.mark.parametrize("signum", SIGNALS, ids=lambda each: each.name)
+def test_while_spans_are_silent(
+    place: Place, registry: FakeRegistry, tmp_path: Path, signum: signal.Signals
+) -> None:
+    place.source, index = f"{registry.host}/triton:1", tmp_path / "index"
+    other = tmp_path / "other"
+    small.wheel(other / "wheels")
+    words = ["--source", place.source, "--base", place.base, "--cache-dir", str(other)]
+    words += ["-o", str(index)]
+    command = [sys.executable, "-m", "assembler", "index", "24.05", *words]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    asked = threading.Event()
+
+    def silent(request: fake_registry.Request, reply: fake_registry.Reply) -> fake_registry.Reply:
+        if "range" not in request.headers:
+            return reply
+        asked.set()
+        return fake_registry.silent(20.0)(request, reply)
+
+    registry.fault("blobs", silent, times=99)
+    process = place.start("--output", str(place.out / "slim.tar"), "--index-from", str(index))
+    assert asked.wait(30)
+    time.sleep(0.2)
+    began = time.monotonic()
+    process.send_signal(signum)
+    assert place.check_stopped(process, signum)
+    assert time.monotonic() - began < 5
+    assert list(place.out.iterdir()) == []
+
+
 def _engine_state() -> str:
     words = ["docker", "images", "--all", "--no-trunc", "--format", "{{.ID}} {{.Repository}}"]
     lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()

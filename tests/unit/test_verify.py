@@ -161,6 +161,9 @@ def test_an_answer_taken_apart_has_its_bytes_by_output() -> None:
         (["--model-repository", "{empty}"], "has no model"),
         (["--platform", "x"], "--platform"),
         (["--timeout", "0"], "more than 0"),
+        (["--timeout", "nan"], "more than 0"),
+        (["--memory", "x"], "like 512m or 4g"),
+        (["--shm-size", "0"], "like 512m or 4g"),
         (["--record", "{requests}", "--static"], "is no record"),
     ],
 )
