@@ -153,7 +153,9 @@ def prepare(inputs: Inputs, progress: Progress) -> Prepared:
         # It may be a stranger's, and would be believed of files that this run has no use for.
         indexes.forget(full, inputs.cache)
     index, data = indexes.of(full, inputs.cache), b""
-    if options.index is not None:
+    if options.index is not None and not hasattr(full, "read_spans"):
+        progress.warn(f"the index is not used: {full.reference} is not in a registry")
+    elif options.index is not None:
         index, data = indexes.read(options.index, full, options.access.client)
     try:
         ready = _prepare(inputs, progress, index)
