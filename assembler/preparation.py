@@ -149,14 +149,15 @@ def opened(options: Options, progress: Progress) -> Iterator[Inputs]:
 def prepare(inputs: Inputs, progress: Progress) -> Prepared:
     """Read both images, select and close over what is wanted. Raises AssemblerError."""
     options, full = inputs.options, inputs.full
-    if not options.reads_all:
-        for name in options.cache_from:
-            _fetch(inputs, name, progress)
+    for name in () if options.reads_all else options.cache_from:
+        _fetch(inputs, name, progress)
     if options.reads_all:
         # It may be a stranger's, and would be believed of files that this run has no use for.
         indexes.forget(full, inputs.cache)
     index, data = indexes.of(full, inputs.cache), b""
-    if options.index is not None:
+    if options.index is not None and not hasattr(full, "read_spans"):
+        progress.warn(f"the index is not used: {full.reference} is not in a registry")
+    elif options.index is not None:
         index, data = indexes.read(options.index, full, options.access.client)
     try:
         ready = _prepare(inputs, progress, index)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -60,7 +61,7 @@ class RemoteCache:
         packs = [
             each
             for each in layers[1:]
-            if Path(file := str(each.annotations.get(_FILE))).parent.as_posix() in folders
+            if _is_of(file := str(each.annotations.get(_FILE)), folders)
             and Path(file).suffix == ".pack"
             and not self._cache.find(file)
         ]
@@ -74,7 +75,7 @@ class RemoteCache:
             raise SourceError(f"the entry in {self._name} is damaged: {error}") from None
         self._each(packs, self._pull)
         for name, value in data.items():
-            if Path(name).parent.as_posix() in folders:
+            if _is_of(name, folders):
                 self._cache.put(name, value)
         return len(packs)
 
@@ -166,3 +167,9 @@ class RemoteCache:
             cancelled=self._cancelled,
             interrupt=self._client.interrupt,
         )
+
+
+def _is_of(file: str, folders: Collection[str]) -> bool:
+    """Tell whether a file has a name that the cache gives files in these folders."""
+    folder, _, name = file.rpartition("/")
+    return folder in folders and bool(re.fullmatch(r"[0-9a-z][0-9a-z.-]{0,99}", name))

@@ -288,6 +288,24 @@ def test_redirected_spans(indexed: tuple[Place, Path, dict[str, bytes]]) -> None
         storage.close()
 
 
+def test_an_index_for_a_source_on_disk(indexed: tuple[Place, Path, dict[str, bytes]]) -> None:
+    place, index, _ = indexed
+    layout = place.folder / "layout"
+    media_type, manifest = place.registry.manifests["triton:a"]
+    entry = {"mediaType": media_type, "digest": oci.sha256(manifest), "size": len(manifest)}
+    files = {digest[7:]: data for digest, data in place.registry.blobs.items()}
+    (layout / "blobs/sha256").mkdir(parents=True)
+    for name, data in (files | {entry["digest"][7:]: manifest}).items():
+        (layout / "blobs/sha256" / name).write_bytes(data)
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    source = "--source", f"oci:{layout}"
+    right = place.extract("a", *source, "--cache-dir", place.fresh("right"))
+    found = place.extract("a", *source, "--index-from", index, "--cache-dir", place.fresh("cold"))
+    assert (found.status, found.tree) == (0, right.tree)
+    assert len(found.warnings) == 1
+
+
 @pytest.mark.parametrize("what", ["files", "points", "types", "negative", "listing", "missing"])
 def test_a_wrong_index(indexed: tuple[Place, Path, dict[str, bytes]], what: str) -> None:
     place, path, right = indexed

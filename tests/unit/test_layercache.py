@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from assembler.caching import layercache
+from assembler.caching import layercache, remotecache
 from assembler.caching.cache import Cache
 from assembler.caching.layercache import LayerCache
 from assembler.errors import SourceError
@@ -124,3 +124,12 @@ def test_an_index_that_inflates_without_end(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(seekindex, "_LARGEST", 1000)
     with pytest.raises(SourceError, match="too large"):
         seekindex.load(zstd.compress(bytes(5000)), "it")
+
+
+@pytest.mark.parametrize("name", ["listing-1", f"blob-{'b' * 64}", "0a.index-1", "0a.pack"])
+def test_names_in_a_cache_that_others_fill(name: str) -> None:
+    folder = layercache.folder(DIFF_ID)
+    assert remotecache._is_of(f"{folder}/{name}", {folder})
+    for other in ("..", "a\0b", "", ".hidden", f"../{name}", "a" * 300):
+        assert not remotecache._is_of(f"{folder}/{other}", {folder})
+    assert not remotecache._is_of(f"layers/{name}", {folder})
