@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from isal import igzip_lib
 
+from assembler import zstd
 from assembler.errors import VerificationError
-from assembler.seeking.points import Recorder
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from assembler.seeking.deflate import DeflateRecorder
+from assembler.seeking.points import FrameRecorder, Recorder
 
 CHUNK = 1 << 20
 # What is read at once: what was inflated is hashed and walked while the processor still has it.
@@ -130,11 +126,11 @@ class InflatingReader(Readable):
         self._factory = _inflater(self._input)
         self._stream: Any = self._factory() if self._factory else None
 
-    def record(self) -> Recorder | None:
-        """Note seek points, from before the first read on; None where it is not gzip."""
-        if not self._input.startswith(GZIP):
-            return None
-        recorder = Recorder()
+    def record(self) -> Recorder:
+        """Note seek points, from before the first read on."""
+        if self._factory is None:
+            return Recorder()
+        recorder = DeflateRecorder() if self._input.startswith(GZIP) else FrameRecorder()
         self._stream, self._factory = recorder, lambda: recorder
         return recorder
 
@@ -198,7 +194,7 @@ class LayerStream(Readable):
     def read(self, size: int = -1) -> bytes:
         return self._tar.read(size)
 
-    def record(self) -> Recorder | None:
+    def record(self) -> Recorder:
         """Note seek points while it is read; see InflatingReader.record."""
         return self._plain.record()
 

@@ -19,9 +19,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from assembler import zstd
 from assembler.caching.cache import Cache
 from assembler.layers import Content, Layer, Member
-from assembler.streams import zstd  # type: ignore[attr-defined]
 
 # Changes with the form of what is stored, or with what a reader makes of a tar.
 _FORM = 1

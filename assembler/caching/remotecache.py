@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from assembler import oci, parallel
+from assembler import oci, parallel, zstd
 from assembler.caching import layercache
 from assembler.caching.cache import Cache
 from assembler.errors import SourceError
@@ -27,7 +27,7 @@ from assembler.reference import ImageName
 from assembler.registries.client import RegistryClient
 from assembler.registries.uploads import Uploader
 from assembler.sources import Source
-from assembler.streams import CHUNK, InflatingReader, VerifiedReader, zstd  # type: ignore[attr-defined]
+from assembler.streams import CHUNK, InflatingReader, VerifiedReader
 
 TYPE = "application/vnd.triton-assembler.layers.v1"
 _META, _PACK = f"{TYPE}.meta+zstd", f"{TYPE}.pack+zstd"

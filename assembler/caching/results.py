@@ -9,13 +9,12 @@ from functools import cache as once
 from pathlib import Path
 from typing import Any
 
-from assembler import oci, resources
+from assembler import oci, resources, zstd
 from assembler.caching.cache import Cache
 from assembler.destinations import Image
 from assembler.oci import Descriptor, LayerBlob
 from assembler.papers.record import Record
 from assembler.preparation import Inputs
-from assembler.streams import zstd  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from assembler import zstd
 from assembler.caching import layercache
 from assembler.errors import SourceError
 from assembler.layers import Layer
-from assembler.seeking.points import WINDOW, Point, Recorder
+from assembler.seeking.deflate import WINDOW
+from assembler.seeking.points import GZIP, PLAIN, ZSTD, Point, Recorder
 from assembler.sources import Source
-from assembler.streams import zstd  # type: ignore[attr-defined]
 
 TYPE = "application/vnd.triton-assembler.index.v1+json+zstd"
-_FORM = 1
+_FORM = 2
 _LARGEST = 512 << 20  # bytes of an index when inflated; the largest seen have some 20 MB
 # Bytes of a blob that are fetched in passing rather than asked for around.
 _NEAR = 1 << 16
@@ -43,6 +44,7 @@ class Place(NamedTuple):
 class Span:
     """Bytes `start` to `end` of a blob, which from `point` on inflate to these files."""
 
+    compression: str
     point: Point
     start: int
     end: int
@@ -54,6 +56,7 @@ class IndexedLayer:
     """One layer: its listing, the places of files in it, the points to begin at."""
 
     diff_id: str
+    compression: str
     listing: Layer
     files: dict[str, Place]
     points: tuple[Point, ...]
@@ -78,6 +81,7 @@ class IndexedLayer:
             end = max(end, place.end)
         return [
             Span(
+                self.compression,
                 point,
                 point.packed - bool(point.bits),
                 max(place.end for _, place in files),
@@ -129,7 +133,9 @@ class Making:
                 files |= before.files
                 points |= {point.plain: point for point in before.points}
             ordered = tuple(points[plain] for plain in sorted(points))
-            self._layers[digest] = IndexedLayer(diff_id, layer, files, ordered)
+            self._layers[digest] = IndexedLayer(
+                diff_id, recorder.compression, layer, files, ordered
+            )
 
     def made(self) -> SeekIndex:
         """Return the index."""
@@ -147,6 +153,7 @@ def dump(index: SeekIndex) -> bytes:
         "layers": {
             digest: {
                 "diff_id": layer.diff_id,
+                "compression": layer.compression,
                 "listing": layercache.document(layer.listing),
                 "files": layer.files,
                 "points": [point(each) for each in layer.points],
@@ -182,7 +189,10 @@ def _layer(document: dict[str, Any]) -> IndexedLayer:
         if sizes.get(name) != place.size:
             raise ValueError(f"{name!r} has another size in its listing")
     points = tuple(_point(*point) for point in document["points"])
-    return IndexedLayer(document["diff_id"], listing, files, points)
+    compression = document["compression"]
+    if compression not in (GZIP, ZSTD, PLAIN):
+        raise ValueError(f"{compression!r} is no compression")
+    return IndexedLayer(document["diff_id"], compression, listing, files, points)
 
 
 def _plain(data: bytes) -> bytes:

@@ -10,15 +10,16 @@ from isal import isal_zlib
 
 from assembler.errors import VerificationError
 from assembler.layers import Content, Spool
+from assembler.seeking.deflate import Resumed
 from assembler.seeking.index import SeekIndex, Span
-from assembler.seeking.points import Resumed
-from assembler.streams import CHUNK, Part, Readable
+from assembler.seeking.points import GZIP, ZSTD, Point
+from assembler.streams import CHUNK, InflatingReader, Part, Readable
 
 T = TypeVar("T")
 
 WORKERS = 4
 _PIECE = 1 << 17
-_BROKEN: Any = isal_zlib.error
+_BROKEN: Any = (isal_zlib.error, VerificationError)
 
 
 class Stale(VerificationError):
@@ -89,25 +90,51 @@ class _Tar(Readable):
     """The tar from a point on."""
 
     def __init__(self, raw: BinaryIO, span: Span) -> None:
-        self._raw = raw
-        self._inflate: Any = Resumed(span.point)
-        self._at = span.point.plain
-        self._block, self._used = b"", 0  # what was inflated last, and how much of it was read
-        self._trailer = 8  # bytes of it that follow deflate's stream (RFC 1952)
+        self._stream, self._at = _plain(raw, span), span.point.plain
 
     def read(self, size: int = CHUNK) -> bytes:
         """Return up to `size` bytes, none at the end. Stale for what does not inflate."""
+        try:
+            data: bytes = self._stream.read(size)
+        except _BROKEN as error:
+            raise Stale(f"a span does not inflate: {error}") from None
+        self._at += len(data)
+        return data
+
+    def skip_to(self, offset: int) -> None:
+        """Go forward to this byte of the tar."""
+        while self._at < offset and self.read(min(CHUNK, offset - self._at)):
+            pass
+
+    def part(self, size: int) -> Part:
+        """Return the next `size` bytes as a stream."""
+        return Part(self, size)
+
+
+def _plain(raw: BinaryIO, span: Span) -> Any:
+    if span.compression == GZIP:
+        return _Deflated(raw, span.point)
+    # A zstd frame begins like a blob of its own; the bytes of a plain tar may look like anything.
+    return InflatingReader(raw, "it") if span.compression == ZSTD else raw
+
+
+class _Deflated:
+    """What a gzip stream inflates to, from a point on."""
+
+    def __init__(self, raw: BinaryIO, point: Point) -> None:
+        self._raw = raw
+        self._inflate: Any = Resumed(point)
+        self._block, self._used = b"", 0  # what was inflated last, and how much of it was read
+        self._trailer = 8  # bytes of it that follow deflate's stream (RFC 1952)
+
+    def read(self, size: int) -> bytes:
         while self._used == len(self._block):
             data = self._next_member() if self._inflate.eof else self._raw.read(_PIECE)
             if not data:
                 return b""
-            try:
-                self._block, self._used = self._inflate.decompress(data), 0
-            except _BROKEN as error:
-                raise Stale(f"a span does not inflate: {error}") from None
+            self._block, self._used = self._inflate.decompress(data), 0
         data = self._block[self._used : self._used + size]
         self._used += len(data)
-        self._at += len(data)
         return data
 
     def _next_member(self) -> bytes:
@@ -120,12 +147,3 @@ class _Tar(Readable):
         if data:
             self._inflate, self._trailer = isal_zlib.decompressobj(31), 0
         return data
-
-    def skip_to(self, offset: int) -> None:
-        """Go forward to this byte of the tar."""
-        while self._at < offset and self.read(min(CHUNK, offset - self._at)):
-            pass
-
-    def part(self, size: int) -> Part:
-        """Return the next `size` bytes as a stream."""
-        return Part(self, size)

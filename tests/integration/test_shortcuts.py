@@ -390,6 +390,7 @@ def test_layers_of_other_kinds_beside_gzip(place: Place, how: str) -> None:
     index = place.index("mixed")
     found = place.extract("mixed", "--index-from", index, "--cache-dir", place.fresh("cold"))
     assert (found.tree, found.warnings) == (right.tree, [])
+    assert all("range" in each.headers for each in place.registry.seen("/triton/blobs/")[1:])
 
 
 # -- resume --------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from assembler import zstd
 from assembler.caching import layercache, remotecache
 from assembler.caching.cache import Cache
 from assembler.caching.layercache import LayerCache
 from assembler.errors import SourceError
 from assembler.layers import Layer, Spool, read_layer
 from assembler.seeking import index as seekindex
-from assembler.streams import zstd  # type: ignore[attr-defined]
 from tests.unit.building import reg, tar
 
 DIFF_ID, DIGEST = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -93,8 +93,14 @@ def test_a_listing_that_is_none(tmp_path: Path, lie: str) -> None:
 
 
 def indexed(listing: dict[str, Any], files: dict[str, Any]) -> bytes:
-    layer = {"diff_id": DIFF_ID, "listing": listing, "files": files, "points": []}
-    return zstd.compress(json.dumps({"form": 1, "layers": {DIGEST: layer}}).encode())
+    layer = {
+        "diff_id": DIFF_ID,
+        "compression": "gzip",
+        "listing": listing,
+        "files": files,
+        "points": [],
+    }
+    return zstd.compress(json.dumps({"form": 2, "layers": {DIGEST: layer}}).encode())
 
 
 @pytest.mark.parametrize("garbage", [b"", b"x", b"[" * 100_000, b'{"etc/one": [-1, "3", 0]}'])

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from isal import isal_zlib
 
+from assembler import zstd
 from assembler.layers import Spool, read_layer
 from assembler.seeking import index as seekindex
+from assembler.seeking.deflate import DeflateRecorder, Resumed
 from assembler.seeking.index import Place, Span
-from assembler.seeking.points import Point, Recorder, Resumed
+from assembler.seeking.points import GZIP, Point
 from assembler.seeking.spans import _files
 from assembler.streams import LayerStream
 from tests.unit.building import reg, tar
@@ -64,17 +66,31 @@ WAYS: dict[str, Callable[[bytes], bytes]] = {
 }  # fmt: skip
 
 
+def framed(data: bytes) -> bytes:
+    """In zstd frames, some of them empty or to be skipped, as zstd:chunked has them."""
+    skipped = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
+    frames = [zstd.compress(data[at : at + 50_001]) for at in range(0, len(data), 50_001)]
+    return skipped + zstd.compress(b"") + skipped.join(frames) + skipped
+
+
+OTHERS: dict[str, Callable[[bytes], bytes]] = {
+    "zstd": zstd.compress,
+    "zstd frames": framed,
+    "plain": lambda data: data,
+}
+
+
 @pytest.fixture(autouse=True)
 def close(monkeypatch: pytest.MonkeyPatch) -> None:
     """Points as close as the blocks are."""
-    monkeypatch.setattr("assembler.seeking.points._SPACING", 1)
-    monkeypatch.setattr("assembler.seeking.points._GAP", 0)
-    monkeypatch.setattr("assembler.seeking.points._STRIDE", 0)
+    monkeypatch.setattr("assembler.seeking.deflate.SPACING", 1)
+    monkeypatch.setattr("assembler.seeking.deflate._GAP", 0)
+    monkeypatch.setattr("assembler.seeking.deflate._STRIDE", 0)
 
 
-def every_point(blob: bytes, step: int) -> Recorder:
+def every_point(blob: bytes, step: int) -> DeflateRecorder:
     """Read the blob in pieces, and pin every boundary."""
-    recorder, left = Recorder(), blob
+    recorder, left = DeflateRecorder(), blob
     out = b""
     while left or not recorder.eof:
         piece, left = left[:step], left[step:]
@@ -114,23 +130,22 @@ def test_all_bit_offsets_are_met() -> None:
     assert found == set(range(8))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, *OTHERS])
 @pytest.mark.parametrize("spaced", [1, 1 << 16])
 def test_files_by_spans(
     way: str, spaced: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assembler.seeking.points._SPACING", spaced)
+    monkeypatch.setattr("assembler.seeking.deflate.SPACING", spaced)
     chance = random.Random(3)
     sizes = [0, 1, 511, 40_000, 200_000, 3, 300_000, 70_000]
     files = {f"f{n}": text(size, n) or b"" for n, size in enumerate(sizes)}
     data = tar(*(reg(name, content) for name, content in files.items()))
-    blob = WAYS[way](data)
+    blob = (WAYS | OTHERS)[way](data)
     making = seekindex.Making()
     # As base and full image do that share a layer, of which each wants other files.
     for wanted in ({"f0", "f2", "f4", "f6"}, {"f1", "f3", "f4", "f5", "f7"}):
         stream = LayerStream(io.BytesIO(blob), "it")
         recorder = stream.record()
-        assert recorder is not None
         spool = Spool(tmp_path / min(wanted))
         layer = read_layer(stream, wanted.__contains__, spool, recorder.pin)
         stream.finish()
@@ -150,13 +165,19 @@ def test_files_by_spans(
             name: hashlib.sha256(files[name]).hexdigest() for name in names
         }
     assert index.spans(["nowhere"]) is None
+    [span] = index.spans(["f1"]) or [None]
+    assert span is not None
+    if way in ("plain", "zstd frames"):
+        assert span.end - span.start <= {"plain": 1, "zstd frames": 50_000}[way]
 
 
 def test_reads_that_end_within_a_trailer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = random.Random(4).randbytes(2000)
     blob = b"".join(gzip.compress(data[at : at + 500]) for at in range(0, 2000, 500))
     place = Place(0, 2000, hashlib.sha256(data).hexdigest(), len(blob))
-    span = Span(Point(10, 0, 0, b""), 10, len(blob), (("it", place),))  # behind the gzip header
+    span = Span(
+        GZIP, Point(10, 0, 0, b""), 10, len(blob), (("it", place),)
+    )  # behind the gzip header
     for piece in range(1, 540):
         monkeypatch.setattr("assembler.seeking.spans._PIECE", piece)
         spool = Spool(tmp_path / "spool")

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
-import sys
 from collections.abc import Callable
 
 import pytest
 
-from assembler import oci
+from assembler import oci, zstd
 from assembler.errors import VerificationError
 from assembler.streams import Forward, LayerStream
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 DATA = bytes(range(256)) * 9000
 KINDS: dict[str, Callable[[], bytes]] = {

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 import tarfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -15,14 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from assembler import oci
+from assembler import oci, zstd
 from assembler.destinations import Image
 from assembler.oci import LayerBlob
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 AMD64 = oci.Platform("linux", "amd64")
 CREATED = "2024-05-23T01:02:03.123456789Z"
