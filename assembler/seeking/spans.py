@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
@@ -58,15 +59,27 @@ def fetch(
     # The longest first, so that none is left to be read alone at the end.
     work.sort(key=lambda each: each[1].start - each[1].end)
 
+    # Few files, since the cache keeps each of them; none with bytes of two layers.
+    spools: list[Spool] = []
+    idle: dict[int, list[Spool]] = defaultdict(list)
+
     def visit(at: int, raw: BinaryIO) -> dict[str, Content]:
-        spool = Spool(folder / f"span-{at}")
+        number, span = work[at]
         try:
-            return _files(raw, work[at][1], spool)
-        finally:
-            spool.close()
+            spool = idle[number].pop()
+        except IndexError:
+            spool = Spool(folder / f"{number}-{at}")
+            spools.append(spool)
+        found = _files(raw, span, spool)
+        idle[number].append(spool)
+        return found
 
     parts = [(number, span.start, span.end) for number, span in work]
-    contents = source.read_spans(parts, visit)
+    try:
+        contents = source.read_spans(parts, visit)
+    finally:
+        for spool in spools:
+            spool.close()
     return {
         (number, name): content
         for (number, _), found in zip(work, contents, strict=True)
