@@ -20,6 +20,15 @@ LIBRARY = f"{PYTHON}/libtriton_python.so"
 MORE = f"{PYTHON}/more.py"
 
 
+class File(bytes):
+    """A file that a failed comparison shows as something to read."""
+
+    def __repr__(self) -> str:
+        if self.startswith(b"{"):
+            return self.decode()
+        return f"<{len(self)} bytes, {oci.sha256(self)}>"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a run did. tree: the whole layout, by path. said: lines on standard error."""
@@ -81,7 +90,7 @@ class Place:
         status = cli.run([*self.words(tag, *words), "--output", str(out)])
         said = self._capsys.readouterr().err.splitlines()
         files = (path for path in out.rglob("*") if path.is_file())
-        return Outcome(status, said, {str(p.relative_to(out)): p.read_bytes() for p in files})
+        return Outcome(status, said, {str(p.relative_to(out)): File(p.read_bytes()) for p in files})
 
     def plain(self, tag: str, *words: str | Path) -> Outcome:
         """Run it without any shortcut."""
