@@ -73,8 +73,10 @@ def extract(options: Options, progress: Progress) -> Result:
     local = open_destination(options.output) if is_local else None
     destination = local
     if pushes:
-        client, several = options.access.client, options.multi_platform
-        destination = open_pushing(pushes, client, local, multi_platform=several)
+        destination = open_pushing(
+            pushes, options.access.client, local,
+            multi_platform=options.multi_platform, tagging=len(options.platforms) < 2,
+        )  # fmt: skip
     elif options.multi_platform:
         raise UsageError("--multi-platform is for --push: it is the tag there that has several")
     assert destination is not None

@@ -1,7 +1,8 @@
 """`--platform` given several times: an image for each, and an index of them (image-index.md).
 
-Each image is made as it would be alone, with the same digest, into a layout of its own beside the
-output; the layouts then become one. The Engine holds no index, so there it is refused.
+Each image is made as it would be alone, with the same digest: into a layout of its own beside the
+output, and the layouts then become one; into a registry under its digest, and the tag comes when
+all are there. The Engine holds no index, so there it is refused.
 """
 
 from __future__ import annotations
@@ -9,31 +10,42 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assembler import interrupts, oci
 from assembler.destinations.contents import Content, blob_path, tar
 from assembler.destinations.files import check_output, made_beside
+from assembler.destinations.opening import check_push
+from assembler.destinations.registry import RegistryDestination
 from assembler.errors import UsageError
 from assembler.extract import Result, extract
 from assembler.options import Options
 from assembler.progress import Progress
+from assembler.reference import ImageName
+from assembler.registries import indexing
 
 
 @dataclass(frozen=True)
 class IndexResult:
-    """digest: of the index. images: what was made for each platform."""
+    """digest: of the index of these images alone. pushed: what the tags in registries name now.
+
+    images: what was made for each platform.
+    """
 
     digest: str
+    pushed: Mapping[ImageName, str]
     images: Mapping[oci.Platform, Result]
 
     def json(self) -> oci.Json:
         """Return the machine-readable result: as `extract` gives it, by platform."""
         results = list(self.images.values())
+        pushed = [{"reference": str(n), "digest": digest} for n, digest in self.pushed.items()]
         return {
             "index": {"digest": self.digest, "tags": list(results[0].tags)},
+            **({"pushed": pushed} if pushed else {}),
             "images": {str(platform): each.json() for platform, each in self.images.items()},
             "bytes_read": results[-1].bytes_read,
             "seconds": round(results[-1].seconds, 3),
@@ -45,40 +57,51 @@ def extract_all(options: Options, progress: Progress) -> IndexResult:
 
     Raises AssemblerError; then nothing was delivered.
     """
-    output = options.output
-    if output is None:
+    if options.output is None and (options.tags or not options.push):
         raise UsageError(
             "several --platform make an image index, which the Engine cannot hold: write it to a "
-            "folder or an archive with --output, or make one platform at a time"
+            "folder or an archive with --output, --push it, or make one platform at a time"
         )
     for name, given in (("--record", options.record), ("--lock", options.lock)):
         if given is not None:
             raise UsageError(f"{name} is of one image: make one platform at a time")
-    if options.push:
-        raise UsageError(
-            "--push sends one platform at a time: repeat it with --multi-platform, and each takes "
-            "its place in the index that the tag names"
-        )
+    pushes = check_push(options.push, offline=options.access.offline)
+    with _beside(options.output) as scratch:
+        results: dict[oci.Platform, Result] = {}
+        for platform in options.platforms:
+            progress.say(f"platform {platform}")
+            place = scratch and scratch / str(platform).replace("/", "-")
+            results[platform] = extract(replace(options, platform=platform, output=place), progress)
+            interrupts.resume()
+        images = [result.finished.image for result in results.values()]
+        index = indexing.of(images)
+        if options.output is not None and scratch is not None:
+            _write(options.output, _joined(index, sorted(scratch.iterdir())))
+        pushed: dict[ImageName, str] = {}
+        if pushes:
+            several = options.multi_platform
+            destination = RegistryDestination(pushes, options.access.client, multi_platform=several)
+            pushed = destination.tag(images)
+    return IndexResult(oci.sha256(index), pushed, results)
+
+
+@contextmanager
+def _beside(output: Path | None) -> Iterator[Path | None]:
+    """Yield a folder beside the output, if there is to be one."""
+    if output is None:
+        yield None
+        return
     check_output(output)
     with interrupts.held():
         made = tempfile.TemporaryDirectory(
             dir=output.absolute().parent, prefix=f".{output.name}.platforms-"
         )
     with made as scratch:
-        images: dict[oci.Platform, Result] = {}
-        for platform in options.platforms:
-            progress.say(f"platform {platform}")
-            place = Path(scratch) / str(platform).replace("/", "-")
-            images[platform] = extract(replace(options, platform=platform, output=place), progress)
-            interrupts.resume()
-        digest, files = _joined(sorted(Path(scratch).iterdir()))
-        _write(output, files)
-    return IndexResult(digest, images)
+        yield Path(scratch)
 
 
-def _joined(layouts: list[Path]) -> tuple[str, dict[str, Content]]:
-    """Return the index's digest, and the files of the layout that holds all of it."""
-    images: list[oci.Json] = []
+def _joined(index: bytes, layouts: list[Path]) -> dict[str, Content]:
+    """Return the files of the layout that holds `index` and all of these."""
     names: list[oci.Json] = []
     artifacts: list[oci.Json] = []
     blobs: dict[str, Content] = {}
@@ -86,15 +109,13 @@ def _joined(layouts: list[Path]) -> tuple[str, dict[str, Content]]:
         entries = json.loads((layout / "index.json").read_bytes())["manifests"]
         mine = [entry for entry in entries if "artifactType" not in entry]
         names = [entry.get("annotations", {}) for entry in mine]
-        images.append({key: value for key, value in mine[0].items() if key != "annotations"})
         artifacts += [entry for entry in entries if "artifactType" in entry]
         blobs |= {blob_path(f"sha256:{f.name}"): f for f in (layout / "blobs/sha256").iterdir()}
-    index = oci.canonical({"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": images})
     described = oci.Descriptor(oci.OCI_INDEX, oci.sha256(index), len(index))
     top = [described.json() | ({"annotations": name} if name else {}) for name in names]
     document = {"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": top + artifacts}
     blobs[blob_path(described.digest)] = index
-    return described.digest, {
+    return {
         "oci-layout": oci.canonical({"imageLayoutVersion": "1.0.0"}),
         "index.json": oci.canonical(document),
         **dict(sorted(blobs.items())),

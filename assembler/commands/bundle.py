@@ -72,7 +72,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     runs = []
     for release in list(dict.fromkeys(words.release)) or [None]:
         words.release = release
-        runs.append(shared.options(words, progress.warn))
+        runs.append(shared.options(words, progress))
     files = write(runs, words.output, words.split, progress, tools=words.tools)
     with BundleFile([files[0]]) as file:
         _say(file, list(map(str, files)), words, progress)

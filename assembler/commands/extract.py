@@ -37,7 +37,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         with bundled(words, progress) as options:
             result = extract(options, progress)
     else:
-        options = shared.options(words, progress.warn, several=True)
+        options = shared.options(words, progress, several=True)
         if len(options.platforms) > 1:
             return _several(options, words, progress)
         result = extract(options, progress)
@@ -58,7 +58,10 @@ def _several(options: Options, words: argparse.Namespace, progress: Progress) ->
     elif not words.quiet:
         for result in made.images.values():
             _table(result, progress)
-        progress.say(f"index   {made.digest}")
+        for name, digest in made.pushed.items():
+            progress.say(f"pushed  {name}@{digest}")
+        if not made.pushed or words.output:
+            progress.say(f"index   {made.digest}")
     return 0
 
 
@@ -78,7 +81,7 @@ def bundled(words: argparse.Namespace, progress: Progress) -> Iterator[Options]:
         name = odd[0].replace("_", "-")
         raise UsageError(f"--{name} with --bundle: the bundle says what is made, and of what")
     locked, words.locked = words.locked, None
-    options = shared.options(words, progress.warn)
+    options = shared.options(words, progress)
     if locked:
         from assembler.papers import lock
 

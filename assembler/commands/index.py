@@ -42,7 +42,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         raise UsageError("say where to put the index: -o FILE, --push REF, or both")
     if path is not None:
         check_output(path, over=True)
-    options = replace(shared.options(words, progress.warn), make_index=True)
+    options = replace(shared.options(words, progress), make_index=True)
     with opened(options, progress) as inputs:
         if not hasattr(inputs.full, "read_spans"):
             raise UsageError(f"{inputs.full.reference}: an index is of an image in a registry")

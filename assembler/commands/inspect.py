@@ -60,7 +60,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     if words.html is not None:
         check_output(words.html, over=True)
     cache = Cache(None if words.no_cache else words.cache_dir, progress.warn)
-    access = shared.reach(words, progress.warn)
+    access = shared.reach(words, progress)
     with (
         tempfile.TemporaryDirectory(prefix="assembler-") as folder,
         opening.opened(words.image, shared.platform_of(words), access) as (reference, source),

@@ -44,7 +44,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
         raise UsageError(
             "say where to write the lock (-o FILE), or which to renew (--upgrade FILE)"
         )
-    options = replace(shared.options(words, progress.warn), output=None)
+    options = replace(shared.options(words, progress), output=None)
     old = lock.read(words.upgrade, edited=True) if words.upgrade else None
     if old is not None:
         options = locking.chosen(old, options, shared.given(words), exact=False)

@@ -58,7 +58,7 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
             raise UsageError(
                 f"--{name.replace('_', '-')} is for mirror --slim, which makes an image"
             )
-    options = shared.options(words, progress.warn, leave_out=to)
+    options = shared.options(words, progress, leave_out=to)
     release = releases.check(options.release or releases.DEFAULT)
     # The base first: the layers that the full image was built on are then mounted from there.
     texts = [options.base or releases.default_base(release)]
@@ -96,7 +96,7 @@ def _slim(
     from assembler.reference import ImageName
 
     words.mirror.insert(0, f"{base_registry}={to}")
-    options = shared.options(words, progress.warn)
+    options = shared.options(words, progress)
     name = f"{to}/{options.default_tag(release)}"
     caches = () if words.no_cache else (ImageName.parse(f"{to}/{CACHE}", default_tag=None),)
     return extract(replace(options, release=release, push=(name,), cache_to=caches), progress)

@@ -23,4 +23,4 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     """Print the plan."""
     from assembler.plan import plan
 
-    return plan(shared.options(words, progress.warn), progress, as_json=words.json)
+    return plan(shared.options(words, progress), progress, as_json=words.json)

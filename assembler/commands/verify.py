@@ -101,7 +101,7 @@ def _plan(words: argparse.Namespace, progress: Progress) -> Plan:
     plan = Plan(
         words.image,
         platform,
-        shared.reach(words, progress.warn),
+        shared.reach(words, progress),
         static_only=words.static,
         against=words.against,
         model_repository=words.model_repository,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from assembler.oci import Platform
     from assembler.options import Options
+    from assembler.progress import Progress
     from assembler.reference import ImageName
     from assembler.sources.opening import Access
 
@@ -165,7 +166,7 @@ def platform_of(words: argparse.Namespace) -> Platform:
     return first
 
 
-def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str = "") -> Access:
+def reach(words: argparse.Namespace, progress: Progress, leave_out: str = "") -> Access:
     """Return how images are reached: as `words` say, then as the config file does."""
     from assembler import settings
     from assembler.sources.opening import Access
@@ -179,13 +180,14 @@ def reach(words: argparse.Namespace, warn: Callable[[str], None], leave_out: str
         [*words.insecure, *known.insecure],
         offline=words.offline,
         ca=known.ca,
-        warn=warn,
+        warn=progress.warn,
+        note=progress.say,
     )
 
 
 def options(
     words: argparse.Namespace,
-    warn: Callable[[str], None],
+    progress: Progress,
     *,
     leave_out: str = "",
     several: bool = False,
@@ -229,7 +231,7 @@ def options(
         record=getattr(words, "record", None),
         lock=getattr(words, "lock", None),
         verify=getattr(words, "verify", False),
-        access=reach(words, warn, leave_out),
+        access=reach(words, progress, leave_out),
     )
     if getattr(words, "locked", None) is None:
         return found

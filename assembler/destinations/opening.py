@@ -67,6 +67,7 @@ def open_pushing(
     local: Destination | None,
     *,
     multi_platform: bool = False,
+    tagging: bool = True,
 ) -> Destination:
     """Return what pushes to `names` and then delivers to `local`, which fails less often.
 
@@ -74,7 +75,7 @@ def open_pushing(
     """
     from assembler.destinations.registry import RegistryDestination
 
-    pushing = RegistryDestination(names, client, multi_platform=multi_platform)
+    pushing = RegistryDestination(names, client, multi_platform=multi_platform, tagging=tagging)
     return pushing if local is None else Several([pushing, local])
 
 

@@ -29,7 +29,7 @@ class RegistryDestination:
     """Tags in registries. RegistryError where we may not push, before any work is done.
 
     multi_platform: the tags name indexes, in which the image takes its place beside those of other
-    platforms.
+    platforms. tagging: else `deliver` leaves the tags to a later call of `tag`.
     """
 
     def __init__(
@@ -38,8 +38,10 @@ class RegistryDestination:
         client: RegistryClient,
         *,
         multi_platform: bool = False,
+        tagging: bool = True,
     ) -> None:
-        self._names, self._client, self._multi_platform = names, client, multi_platform
+        self._names, self._client = names, client
+        self._multi_platform, self._tagging = multi_platform, tagging
         self._cancelled = threading.Event()
         self._uploader = Uploader(client, cancelled=self._cancelled)
         for name in names:
@@ -72,11 +74,24 @@ class RegistryDestination:
                 except RegistryError as error:
                     # The image is worth having without it, where a registry takes images alone.
                     self._client.warn(f"not beside the image: {error}")
+        if self._tagging:
+            self.tag([image])
+
+    def tag(self, images: Sequence[Image]) -> dict[ImageName, str]:
+        """Let the tags name these images, which were pushed; return the digest that each names.
+
+        Raises RegistryError.
+        """
+        digests: dict[ImageName, str] = {}
         for name in self._names:
-            raw, kind = image.manifest, oci.OCI_MANIFEST
+            raw, kind = images[0].manifest, oci.OCI_MANIFEST
             if self._multi_platform:
-                raw, kind = indexing.with_image(self._client, name, image), oci.OCI_INDEX
+                raw, kind = indexing.with_images(self._client, name, images), oci.OCI_INDEX
+            elif len(images) > 1:
+                raw, kind = indexing.of(images), oci.OCI_INDEX
             self._uploader.manifest(name, name.reference, raw, kind)
+            digests[name] = oci.sha256(raw)
+        return digests
 
     def _blobs(self, image: Image, name: ImageName, pushed: Sequence[ImageName]) -> None:
         config = oci.Descriptor(oci.OCI_CONFIG, image.id, len(image.config))

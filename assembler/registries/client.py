@@ -30,6 +30,7 @@ from assembler.streams import GZIP, VerifiedReader
 
 MAX_MANIFEST = 4 << 20  # bytes (dist-spec, "Pushing Manifests": larger ones may be refused)
 MAX_DOCUMENT = 32 << 20  # bytes of a config; the largest seen are below 1 MiB
+_QUIET = 1.5  # seconds without another word of waiting
 MAX_TAGS = 1 << 20  # bytes of a tag list that is worth reading for a hint
 
 
@@ -39,7 +40,8 @@ class RegistryClient:
     mirrors: asked before the registry itself, in order. insecure: registries (host:port) that
     may be spoken to over plain HTTP; this machine's always are. offline: every request is an
     error. find: credentials by registry, `docker login`'s by default. warn: takes warnings.
-    sleep: instead of really waiting (seconds), for tests; clock: seconds.
+    note: takes word of a wait for a registry that failed. sleep: instead of really waiting
+    (seconds), for tests; clock: seconds.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class RegistryClient:
         offline: bool = False,
         find: Callable[[str], Credentials | None] | None = None,
         warn: Callable[[str], None] = ignore,
+        note: Callable[[str], None] = ignore,
         connections: Connections | None = None,
         policy: Policy | None = None,
         sleep: Callable[[float], object] | None = None,
@@ -63,6 +66,7 @@ class RegistryClient:
         self._endpoints: dict[str, Endpoint] = {}
         self._down: dict[str, str] = {}
         self._bytes_read = 0
+        self._note, self._noted = note, -_QUIET
 
     @property
     def bytes_read(self) -> int:
@@ -73,7 +77,16 @@ class RegistryClient:
     def patience(self, cancelled: threading.Event | None = None) -> Patience:
         """Return what waits between the retries of one operation; `cancelled` ends a wait."""
         sleep = self._sleep or (cancelled.wait if cancelled else time.sleep)
-        return Patience(self._policy, self._clock, sleep)
+        return Patience(self._policy, self._clock, sleep, self._waiting)
+
+    def _waiting(self, error: RegistryError, pause: float) -> None:
+        """Say what is waited for: once, where several transfers wait for the same registry."""
+        with self._lock:
+            now = self._clock()
+            if pause < 1 or now - self._noted < _QUIET:
+                return
+            self._noted = now
+        self._note(f"{error}: trying again in {pause:.0f} s")
 
     def endpoint(self, registry: str, what: str) -> Endpoint:
         """Return the one endpoint for `registry`; OfflineError when offline, naming `what`."""

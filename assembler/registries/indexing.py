@@ -1,8 +1,9 @@
-"""A tag for several platforms: the index that it names, with one image more."""
+"""A tag for several platforms: the index that it names."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from assembler import oci
@@ -12,8 +13,13 @@ from assembler.registries.client import RegistryClient
 from assembler.registries.manifests import RemoteManifest
 
 
-def with_image(client: RegistryClient, name: ImageName, image: Image) -> bytes:
-    """Return the index under the tag of `name` with `image` in it, in its platform's place.
+def of(images: Sequence[Image]) -> bytes:
+    """Return the index of these images alone."""
+    return _index({}, [image.entry for image in images])
+
+
+def with_images(client: RegistryClient, name: ImageName, images: Sequence[Image]) -> bytes:
+    """Return the index under the tag of `name` with `images` in it, in their platforms' places.
 
     A single image that the tag named becomes an entry. Whoever else writes the same tag at the
     same moment is not seen: registries have no lock. Raises SourceError.
@@ -25,14 +31,17 @@ def with_image(client: RegistryClient, name: ImageName, image: Image) -> bytes:
     entries = list(document.get("manifests") or ())
     if there is not None and not there.is_index:
         entries = [_entry(client, name, there)]
-    entries = [each for each in entries if not _same(each, image)]
-    entries.append(image.entry)
+    entries = [each for each in entries if not any(_same(each, image) for image in images)]
+    return _index(document, entries + [image.entry for image in images])
+
+
+def _index(document: dict[str, Any], entries: list[Any]) -> bytes:
     # By platform, so that the order of the runs leaves no trace.
     entries.sort(
         key=lambda each: (json.dumps(each.get("platform"), sort_keys=True), each["digest"])
     )
-    document |= {"schemaVersion": 2, "mediaType": oci.OCI_INDEX}
-    return oci.canonical(document | {"manifests": entries})
+    document = document | {"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": entries}
+    return oci.canonical(document)
 
 
 def _same(entry: oci.Json, image: Image) -> bool:

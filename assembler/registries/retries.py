@@ -31,9 +31,14 @@ class Patience:
     """Waits before each retry of one operation, or gives up by raising the error itself."""
 
     def __init__(
-        self, policy: Policy, clock: Callable[[], float], sleep: Callable[[float], object]
+        self,
+        policy: Policy,
+        clock: Callable[[], float],
+        sleep: Callable[[float], object],
+        waiting: Callable[[RegistryError, float], None] = lambda _error, _pause: None,
     ) -> None:
-        self._policy, self._clock, self._sleep = policy, clock, sleep
+        """waiting: told of each wait before it begins, with its seconds."""
+        self._policy, self._clock, self._sleep, self._waiting = policy, clock, sleep, waiting
         self._tries = 0
         self._bytes = 0
         self._since = self._last = clock()
@@ -61,5 +66,6 @@ class Patience:
         if now - self._since + pause > self._policy.budget:
             raise error
         self._tries += 1
+        self._waiting(error, pause)
         self._sleep(pause)
         self._last = self._clock()

@@ -44,17 +44,20 @@ class Access:
         offline: bool = False,
         ca: Path | None = None,
         warn: Callable[[str], None] = print,
+        note: Callable[[str], None] = print,
     ) -> None:
         """mirrors: texts like FROM=TO; UsageError for one that is not of that form.
 
-        ca: a file of certificates to trust beside the usual ones.
+        ca: a file of certificates to trust beside the usual ones. note: takes what is good to
+        know and nothing to worry about.
         """
         from assembler.registries.mirrors import Mirror
 
         self.offline = offline
         self.on_bytes: Callable[[int], object] | None = None
         self._mirrors = tuple(Mirror.parse(text) for text in mirrors)
-        self._insecure, self._ca, self._warn = tuple(insecure), ca, warn
+        self._insecure, self._ca = tuple(insecure), ca
+        self._warn, self._note = warn, note
         self._client: RegistryClient | None = None
         self.cache = Cache(None, warn)
         self.given: dict[str, Source] = {}
@@ -74,6 +77,7 @@ class Access:
                 offline=self.offline,
                 connections=Connections(ca=self._ca),
                 warn=self._warn,
+                note=self._note,
             )
         return self._client
 

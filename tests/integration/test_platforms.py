@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from assembler import cli
+from assembler import cli, oci
 from tests.conftest import ROOT
 from tests.integration import small
 from tests.releases import arm64, layouts
 from tests.releases.looking import view
 from tests.releases.parts import AMD64, ARM64
+from tests.standin.services import registry
 
 BOTH = ("linux/amd64", "linux/arm64")
 
@@ -35,13 +37,17 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def extract(images: Path, out: Path, *platforms: str, base: Path | None = None) -> int:
+def run(images: Path, *more: str | Path, platforms: Iterable[str], base: Path | None = None) -> int:
     words = [word for platform in platforms for word in ("--platform", platform)]
     return cli.run(
-        ["extract", "25.08", "--source", f"oci:{images / 'full'}", "--quiet", "--offline", *words,
+        ["extract", "25.08", "--source", f"oci:{images / 'full'}", "--quiet", *words,
          "--base", f"oci:{base or images / 'base'}", "--cache-dir", str(images / "cache"),
-         "--output", str(out)]
+         *map(str, more)]
     )  # fmt: skip
+
+
+def extract(images: Path, out: Path, *platforms: str, base: Path | None = None) -> int:
+    return run(images, "--offline", "--output", out, platforms=platforms, base=base)
 
 
 @pytest.mark.parametrize("name", ["out", "out.tar"])
@@ -70,13 +76,55 @@ def test_two_platforms_make_an_index(images: Path, name: str, tmp_path: Path) ->
     )  # fmt: skip
 
 
+def raw(reference: str) -> str:
+    return subprocess.run(
+        ["skopeo", "inspect", "--tls-verify=false", "--raw", f"docker://{reference}"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+
+def test_two_platforms_are_pushed_as_an_index(images: Path, tmp_path: Path) -> None:
+    with registry(tmp_path / "registry") as host:
+        assert run(images, "--push", f"{host}/a:1", "--output", tmp_path / "o", platforms=BOTH) == 0
+        assert run(images, "--push", f"{host}/b:1", platforms=BOTH) == 0
+        assert raw(f"{host}/a:1") == raw(f"{host}/b:1")
+        digest = oci.sha256(raw(f"{host}/a:1").encode())
+        index = json.loads((tmp_path / "o" / "index.json").read_bytes())["manifests"]
+        assert index[0]["digest"] == digest, "the same in a layout"
+        for each in json.loads(raw(f"{host}/a:1"))["manifests"]:
+            subprocess.run(
+                ["skopeo", "copy", "--quiet", "--src-tls-verify=false",
+                 f"docker://{host}/a@{each['digest']}",
+                 f"dir:{tmp_path / each['platform']['architecture']}"],
+                check=True,
+            )  # fmt: skip
+            beside = raw(f"{host}/a:{each['digest'].replace(':', '-')}")
+            assert len(json.loads(beside)["manifests"]) == 3, (
+                "record, bill of materials, provenance"
+            )
+        # One of them anew: the other stays where it is.
+        assert run(images, "--push", f"{host}/a:1", "--multi-platform", platforms=BOTH[:1]) == 0
+        assert raw(f"{host}/a:1") == raw(f"{host}/b:1")
+
+
+def test_no_tag_before_all_platforms_are_there(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = layouts.base(tmp_path / "bases", "24.04", AMD64)
+    with registry(tmp_path / "registry") as host:
+        assert run(images, "--push", f"{host}/a:1", platforms=BOTH, base=base) == 1
+        assert "has no image for linux/arm64; it has" in capsys.readouterr().err
+        with pytest.raises(subprocess.CalledProcessError):
+            raw(f"{host}/a:1")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["extract"], "which the Engine cannot hold: write it to a folder"),
         (["extract", "--output", "o", "--record", "r"], "--record is of one image"),
         (["extract", "--output", "o", "--lock", "l"], "--lock is of one image"),
-        (["extract", "--output", "o", "--push", "h.test/x:1"], "repeat it with --multi-platform"),
+        (["extract", "--tag", "t", "--push", "h.test/x:1"], "which the Engine cannot hold"),
         (["plan"], "plan takes one --platform"),
     ],
 )

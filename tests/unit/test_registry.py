@@ -287,6 +287,16 @@ def test_patience_has_an_end(registry: FakeRegistry, connect: Connect, clock: Cl
     assert len(registry.seen(BLOBS)) == 2 + 5, "the config, the first try and five more"
 
 
+def test_a_wait_is_told_of(registry: FakeRegistry, connect: Connect) -> None:
+    said: list[str] = []
+    registry.fault("/manifests/", status(503), times=2)
+    opened(registry, connect(note=said.append))
+    assert [each.rpartition(": ")[2] for each in said] == [
+        "trying again in 2 s", "trying again in 4 s",
+    ]  # fmt: skip
+    assert all("answered 503" in each for each in said)
+
+
 def test_progress_renews_patience(registry: FakeRegistry, connect: Connect) -> None:
     big = tiny.tar({"noise": NOISE * 20})
     registry.add("big:1", [big], how="")
