@@ -39,8 +39,7 @@ the local Docker Engine.
 def gather(members: Members, scratch: Path, progress: Progress) -> None:
     """Add tools/*.whl and README.txt to `members`. Raises BundleError.
 
-    The dependencies are those of this Python, in the versions that are installed: another isal
-    would make other layers.
+    The dependencies are those of this Python, in the versions that are installed.
     """
     progress.say("gathering the assembler and its dependencies")
     folder = scratch / "tools"

@@ -84,12 +84,11 @@ class Lock:
 
 def formats() -> dict[str, str]:
     """Return the versions of what shapes the bytes of layers."""
-    from importlib.metadata import version
+    import zlib
 
     from assembler.layerfile import LEVEL
-    from assembler.streams import CHUNK
 
-    return {"gzip": f"isal {version('isal')}, level {LEVEL}, pieces of {CHUNK}", "tar": "pax"}
+    return {"gzip": f"zlib {zlib.ZLIB_RUNTIME_VERSION}, level {LEVEL}", "tar": "pax"}
 
 
 # -- text ----------------------------------------------------------------------------------
