@@ -38,7 +38,7 @@ class Members:
         return self.add_compressed([oci.canonical(found)])
 
     def add_compressed(self, pieces: Iterable[bytes]) -> str:
-        """Add bytes as gzip: the same for the same bytes, with the same version of zlib."""
+        """Add bytes as gzip: the same for the same bytes, with the same version of isal."""
         temporary = self._folder / "writing"
         with temporary.open("wb") as file:
             out = Gzip(file)

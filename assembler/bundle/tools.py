@@ -39,7 +39,8 @@ the local Docker Engine.
 def gather(members: Members, scratch: Path, progress: Progress) -> None:
     """Add tools/*.whl and README.txt to `members`. Raises BundleError.
 
-    The dependencies are those of this Python, in the versions that are installed.
+    The dependencies are those of this Python, in the versions that are installed: another isal
+    would make other layers.
     """
     progress.say("gathering the assembler and its dependencies")
     folder = scratch / "tools"

@@ -84,11 +84,9 @@ class Lock:
 
 def formats() -> dict[str, str]:
     """Return the versions of what shapes the bytes of layers."""
-    import zlib
+    from assembler.layerfile import FORM
 
-    from assembler.layerfile import LEVEL
-
-    return {"gzip": f"zlib {zlib.ZLIB_RUNTIME_VERSION}, level {LEVEL}", "tar": "pax"}
+    return {"gzip": FORM, "tar": "pax"}
 
 
 # -- text ----------------------------------------------------------------------------------

@@ -5,9 +5,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
+import random
+import subprocess
+import sys
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from assembler import layerfile, oci
 from assembler.layers import Content
@@ -84,3 +91,55 @@ def test_pieces_in_are_not_pieces_out() -> None:
     first, second = pieces(100), pieces(77_777)
     assert first == second
     assert {len(piece) for piece in first[:-1]} == {1 << 20}
+
+
+def compressed(data: bytes, piece: int = 1 << 20) -> bytes:
+    file = io.BytesIO()
+    out = layerfile.Gzip(file)
+    for at in range(0, len(data), piece):
+        out.write(data[at : at + piece])
+    assert "sha256:" + out.finish() == oci.sha256(file.getvalue())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 63, 64, 65, 68, 300, 5000, 70_000, 3_000_000])
+@pytest.mark.parametrize("piece", [1, 64, 1 << 20])
+def test_gzip_reads_what_was_compressed(size: int, piece: int) -> None:
+    if piece < 64 < size / 100:
+        pytest.skip("slow, and the same")
+    chance = random.Random(size)
+    words = [b"usr/lib/", bytes(64), bytes(700), b"libtriton.so", chance.randbytes(90)]
+    data = b"".join(chance.choice(words) for _ in range(size))[:size]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(compressed(data, piece))
+        file.flush()
+        assert gzip.decompress(Path(file.name).read_bytes()) == data
+        assert subprocess.run(["gzip", "-dc", file.name], stdout=-1, check=True).stdout == data
+
+
+# Streams far from each other in memory: for isal by itself, some 3 of 20000 give other bytes.
+SPREAD = """
+import io, mmap, random
+from assembler.layerfile import Gzip
+chance, found, places = random.Random(1), set(), set()
+header = b"opt/tritonserver/backends/" + bytes(486)
+data = header + header.replace(b"backends/", b"lib/libt") + bytes(range(256)) * 8
+for _ in range(20):
+    space, streams = [], []
+    for _ in range(1000):
+        space.append(mmap.mmap(-1, chance.randrange(1 << 16, 1 << 30)))
+        out = Gzip(io.BytesIO())
+        out.write(data)
+        streams.append(out)
+    places |= {id(each._stream) >> 16 for each in streams}
+    found |= {each.finish() for each in streams}
+print(len(found), len(places) > 10_000)
+"""
+
+
+def test_same_bytes_wherever_in_memory_the_compressor_lies() -> None:
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    shown = subprocess.run(
+        [sys.executable, "-c", SPREAD], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    assert shown.stdout.decode().split() == ["1", "True"]
