@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,18 +174,22 @@ def write_layers(
     assembly: Assembly,
     mtime: int,
     folder: Path,
-    done: Callable[[Made, LayerBlob], None],
+    done: Callable[[Made, LayerBlob, float], None],
     cache: Cache,
     *,
     compress: bool,
 ) -> list[LayerBlob]:
-    """Return each stage's layer, in layer order: gzip in `folder`, or tars made when read."""
+    """Return each stage's layer, in layer order: gzip in `folder`, or tars made when read.
+
+    done: told of each layer, and what it took in seconds.
+    """
     stages = assembly.stages
     with Threads(2) as pool:
 
         def one(made: Made) -> LayerBlob:
+            begun = time.monotonic()
             blob = stagecache.layer(made.nodes, mtime, folder, cache, compress=compress)
-            done(made, blob)
+            done(made, blob, time.monotonic() - begun)
             return blob
 
         # The biggest first, so that none is left to be written alone at the end.

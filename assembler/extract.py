@@ -50,6 +50,7 @@ class Result:
         """Return the machine-readable result (design.md, "Commands")."""
         image = self.finished.image
         pushed = [{"reference": name, "digest": image.digest} for name in self.pushed]
+        seconds = self.finished.seconds
         return {
             "image": {
                 "id": image.id,
@@ -57,7 +58,10 @@ class Result:
                 "tags": list(self.tags),
                 "size": self.size,
             },
-            "stages": self.finished.stages,
+            "stages": [
+                {**stage, "seconds": round(seconds.get(stage["name"], 0.0), 3)}
+                for stage in self.finished.stages
+            ],
             "bytes_read": self.bytes_read,
             "seconds": round(self.seconds, 3),
         } | ({"pushed": pushed} if pushed else {})
@@ -150,8 +154,10 @@ def finish(ready: Prepared, progress: Progress) -> Finished:
     """Return the image of what is prepared, with its layers, in the run's scratch folder."""
     inputs = ready.inputs
     reports: dict[str, dict[str, Any]] = {}
+    taken: dict[str, float] = {}
 
-    def report(stage: assembly.Made, blob: LayerBlob) -> None:
+    def report(stage: assembly.Made, blob: LayerBlob, seconds: float) -> None:
+        taken[stage.stage.name] = seconds
         reports[stage.stage.name] = {
             "name": stage.stage.name,
             "summary": stage.stage.summary,
@@ -192,4 +198,4 @@ def finish(ready: Prepared, progress: Progress) -> Finished:
     found = record.document(
         image, made, recipe, ready.lock, ready.full.source, stages, ready.full.env()
     )
-    return Finished(image, stages, ready.base.size, ready.full.size, found)
+    return Finished(image, stages, ready.base.size, ready.full.size, found, taken)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache as once
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ class Finished:
     """image: what was made. stages: name, digest, bytes and number of files of each.
 
     base_size, full_size: bytes of files. record: of the image's files, and of the inputs.
+    seconds: what each stage's layer took to write, by its name; nothing where it was at hand.
     """
 
     image: Image
@@ -29,6 +30,7 @@ class Finished:
     base_size: int
     full_size: int
     record: Record
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def key(inputs: Inputs) -> str:

@@ -165,12 +165,12 @@ def _table(result: Result, progress: Progress) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name, side in (("stage", "left"), ("files", "right"), ("size", "right"),
-                       ("compressed", "right"), ("layer", "left")):  # fmt: skip
+                       ("stored", "right"), ("seconds", "right"), ("layer", "left")):  # fmt: skip
         table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
     for stage in result.finished.stages:
         table.add_row(
             stage["name"], str(stage["files"]), size(stage["size"]), size(stage["compressed"]),
-            stage["digest"][7:19],
+            f"{result.finished.seconds.get(stage['name'], 0.0):.1f}", stage["digest"][7:19],
         )  # fmt: skip
     console = Console(stderr=True, highlight=False, emoji=False)
     console.print(table)

@@ -115,6 +115,7 @@ def test_json_says_what_was_made(hosted: Hosted, tmp_path: Path) -> None:
     assert set(found) == {"image", "stages", "bytes_read", "seconds"}
     assert [s["name"] for s in found["stages"]][-1] == "numpy", "a new numpy sends its layer alone"
     assert {"name", "digest", "size"} <= set(found["stages"][0])
+    assert all(0 <= stage["seconds"] <= found["seconds"] for stage in found["stages"])
     assert 0 < found["bytes_read"] < 1.1 * 250_000_000
 
 
