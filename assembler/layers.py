@@ -54,7 +54,8 @@ class Spool:
     def write(self, source: IO[bytes]) -> Content:
         """Copy `source` to its end and return where it lies."""
         if self._file is None:
-            self._file = self.path.open("wb", buffering=CHUNK)
+            # Never an older one: the cache may have that by another name.
+            self._file = self.path.open("xb", buffering=CHUNK)
         digest, start = hashlib.sha256(), self._end
         while data := source.read(CHUNK):
             digest.update(data)
@@ -93,6 +94,20 @@ class Layer:
     opaque: list[str] = field(default_factory=list)
     contents: dict[str, Content] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)  # in the tar, of the same names' bytes
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is right, or an error: tarfile takes a broken one for the layer's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        """As TarInfo's. Raises tarfile.ReadError."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if not buf.strip(b"\0") and len(buf) in (0, tarfile.BLOCKSIZE):
+                raise  # That is the end.
+            raise tarfile.ReadError(str(error)) from None
 
 
 class _Odd(Exception):
@@ -138,11 +153,14 @@ def read_layer(
     layer, what = Layer(), getattr(stream, "what", "a layer")
     try:
         source: Any = Forward(stream)
-        with tarfile.open(fileobj=source, mode="r:", errorlevel=2) as tar:
+        with tarfile.open(fileobj=source, mode="r:", errorlevel=2, tarinfo=_Header) as tar:
             for info in tar:
                 tar.members = []  # type: ignore[attr-defined]  # it keeps them all, for ever
                 _note(layer, tar, info, wanted, spool, pin)
-    except tarfile.TarError as error:
+        # Two blocks of zeros end it; one alone, Go's archive/tar refuses as well.
+        if source.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError("zeros between its members")
+    except (tarfile.TarError, ValueError) as error:
         raise VerificationError(f"{what} is not a readable tar: {error}") from None
     except _Odd as error:
         raise SourceError(f"{what} {error}") from None

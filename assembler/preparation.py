@@ -182,14 +182,16 @@ def _fetch(inputs: Inputs, repository: ImageName, progress: Progress) -> None:
 
 
 def _prepare(inputs: Inputs, progress: Progress, index: SeekIndex | None) -> Prepared:
-    options, scratch = inputs.options, inputs.scratch
+    options = inputs.options
+    # The cache may have links to what another attempt wrote.
+    inputs = replace(inputs, scratch=Path(tempfile.mkdtemp(dir=inputs.scratch)))
     making = seekindex.Making() if options.make_index else None
     machine = closure.MACHINES.get(options.platform.architecture, "")
-    with Wheelhouse(inputs.recipe, scratch, machine) as wheelhouse:
+    with Wheelhouse(inputs.recipe, inputs.scratch, machine) as wheelhouse:
         blobs, base, full = _read(inputs, progress, index, making, wheelhouse)
         for remark in releases.remarks(inputs.recipe.release, full, base):
             progress.warn(remark)
-        made = assembly.assemble(inputs.recipe, full, base, scratch, wheelhouse)
+        made = assembly.assemble(inputs.recipe, full, base, inputs.scratch, wheelhouse)
     for view in (base, full):
         for line in view.reading():
             progress.say(line, level=1)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from assembler import oci
 from assembler.registries import retries
+from assembler.seeking import spans
 from tests.integration import small
 from tests.integration.shortcuts import LIBRARY, MORE, PYTHON, Place
 from tests.unit import fake_registry
-from tests.unit.building import folder, hard, reg, sym, tar
+from tests.unit.building import elf, folder, hard, reg, sym, tar
 
 STATUS = "var/lib/dpkg/status"
 # What a layer that looks uninteresting may do to what is wanted.
@@ -273,6 +276,30 @@ def test_no_ranges_at_all(indexed: tuple[Place, Path, dict[str, bytes]]) -> None
     place.registry.ranges = False
     found = place.extract("a", "--index-from", index, "--cache-dir", place.fresh("cold"))
     assert (found.tree, len(found.warnings)) == (right, 1)
+
+
+def test_no_ranges_after_the_base_was_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the first attempt kept of the base is in the cache when the second reads more of it.
+    extra = {"usr/lib64/libextra.so.1": elf(soname="libextra.so.1", needed=["libc.so.6"])}
+    library = elf(soname="libtriton_python.so", needed=["libextra.so.1", "libc.so.6"])
+    place.image("b", *place.layers, small.layer(extra), tar(reg(LIBRARY, library)))
+    index = place.index("b")
+    # Another base than that of the index, so that it is read as a whole.
+    place.registry.add("ubuntu:1", [small.layer(small.base_files() | extra)])
+    right = place.plain("b")
+    fetch = spans.fetch
+
+    def late(*given: Any) -> Any:
+        time.sleep(1)
+        return fetch(*given)
+
+    monkeypatch.setattr(spans, "fetch", late)
+    place.registry.ranges = False
+    cold = place.fresh("cold")
+    found = place.extract("b", "--index-from", index, "--cache-dir", cold)
+    assert (found.result, len(found.warnings)) == (right.result, 1)
+    (cold / "results").rename(cold / "gone")
+    assert place.extract("b", "--cache-dir", cold).result == right.result
 
 
 def test_redirected_spans(indexed: tuple[Place, Path, dict[str, bytes]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assembler.errors import SourceError
+from assembler.errors import SourceError, VerificationError
 from assembler.tree import matcher
 from tests.unit.building import device, dump, folder, hard, merged, reg, sym, tar
 
@@ -171,3 +171,27 @@ def test_globs() -> None:
         assert fits(path), path
     for path in ("a/b/l.so", "b", "xx.pyc", "c/three/ab", "c/one/zb"):
         assert not fits(path), path
+
+
+# -- damage ------------------------------------------------------------------------------------
+
+WHOLE = tar(reg("a", "1"), reg("b", "2"), reg(".wh.hidden"), reg("c", "3"))
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (WHOLE[:1024] + b"x" + WHOLE[1025:], "bad checksum"),
+        (WHOLE[:1024] + bytes(512) + WHOLE[1024:], "zeros between its members"),
+        (WHOLE[:1124], "truncated header"),
+        (tar(reg("a", "1"), reg("b", **{"GNU.sparse.map": "x,y"})), "invalid literal"),
+    ],
+)
+def test_a_broken_header_is_not_the_end(tmp_path: Path, data: bytes, why: str) -> None:
+    with pytest.raises(VerificationError, match=f"is not a readable tar: .*{why}"):
+        merged(tmp_path, data)
+
+
+@pytest.mark.parametrize("data", [WHOLE[:1024], WHOLE[:1024] + bytes(512), WHOLE + bytes(9000)])
+def test_what_ends_a_layer(tmp_path: Path, data: bytes) -> None:
+    assert "a" in dump(*merged(tmp_path, data))
