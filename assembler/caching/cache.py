@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -29,6 +31,15 @@ LIMIT = 8_000_000_000
 ROOM = 1_000_000_000
 _STALE = 86400.0  # seconds after which a temporary file belongs to no run any more
 _TEMPORARY = "tmp"
+# Names of what is kept; the folder may be anybody's, and other files in it are not ours to remove.
+_KINDS = (
+    "blobs", "configs", "documents", "indexes", "layers", "records", "results", "stages", "tags",
+    "wheels", _TEMPORARY,
+)  # fmt: skip
+_OURS = re.compile(
+    r"[a-z]+/(?:sha256/)?[0-9a-f]{64}.*|tmp/(?:assembler|bundle)-.*|wheels/[^/]+\.whl"
+    r"|(?:[^/]+/)+\.assembler-[^/]*"
+)
 
 
 class Stored(NamedTuple):
@@ -140,7 +151,7 @@ class Cache:
         path = self._folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, made = tempfile.mkstemp(dir=path.parent, prefix=".")
+            handle, made = tempfile.mkstemp(dir=path.parent, prefix=".assembler-")
         except OSError as error:
             self._refused(error)
             yield None
@@ -192,9 +203,13 @@ class Cache:
     def files(self) -> list[Stored]:
         """Return all that is kept, what was used longest ago first."""
         found: list[Stored] = []
-        for folder, _, names in os.walk(self._folder or ""):
+        home = self._folder or Path()
+        walks = (os.walk(home / kind) for kind in _KINDS if self._folder)
+        for folder, _, names in itertools.chain.from_iterable(walks):
             for name in names:
                 path = Path(folder, name)
+                if not _OURS.fullmatch(path.relative_to(home).as_posix()):
+                    continue
                 with contextlib.suppress(OSError):
                     status = path.lstat()
                     found.append(Stored(path, status.st_size, status.st_mtime))
@@ -208,6 +223,8 @@ class Cache:
         now, gone = time.time(), []
         if self._folder is not None:
             for left in (self._folder / _TEMPORARY).glob("*"):
+                if not _OURS.fullmatch(f"{_TEMPORARY}/{left.name}"):
+                    continue
                 with contextlib.suppress(OSError):
                     if now - left.lstat().st_mtime > _STALE:
                         shutil.rmtree(left, ignore_errors=True)

@@ -75,11 +75,32 @@ def test_a_folder_that_cannot_be_used_costs_one_warning(tmp_path: Path, kind: st
 def test_pruned_to_the_limit_oldest_first(tmp_path: Path) -> None:
     cache = Cache(tmp_path, print)
     for number in range(5):
-        cache.put(f"a/{number}", bytes(1000), sealed=False)
-        os.utime(tmp_path / f"a/{number}", (number, number))
-    assert cache.get("a/0") is None  # Not sealed.
-    assert [each.path.name for each in cache.prune(limit=2500)] == ["0", "1", "2"]
+        cache.put(f"tags/{number:064}", bytes(1000), sealed=False)
+        os.utime(tmp_path / f"tags/{number:064}", (number, number))
+    assert cache.get(f"tags/{0:064}") is None  # Not sealed.
+    assert [int(each.path.name) for each in cache.prune(limit=2500)] == [0, 1, 2]
     assert cache.prune(limit=2500) == []
+
+
+def test_other_files_of_the_folder_are_not_touched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(tmp_path, capsys)
+    try:
+        assert place.extract("a", "--index").status == 0
+    finally:
+        place.registry.close()
+    kept = {path for path in place.cache.rglob("*") if path.is_file()}
+    cache = Cache(place.cache, pytest.fail)
+    assert {each.path for each in cache.files()} == kept, "all that a run keeps is known"
+    others = ["thesis.txt", "stages/server.toml", "tmp/mine/a", "photos/a.jpg", "wheels/README"]
+    for name in others:
+        (place.cache / name).parent.mkdir(exist_ok=True)
+        (place.cache / name).write_text("mine")
+    for path in place.cache.rglob("*"):
+        os.utime(path, (0, 0))
+    assert {each.path for each in cache.prune(limit=0)} == kept
+    assert all((place.cache / name).read_text() == "mine" for name in others)
 
 
 def test_pruned_while_others_write_and_leave(tmp_path: Path) -> None:
@@ -92,10 +113,10 @@ def test_pruned_while_others_write_and_leave(tmp_path: Path) -> None:
             while time.monotonic() < end:
                 scratch = caches[0].scratch()
                 assert scratch is not None
-                (scratch / f"run-{number}").mkdir()
-                caches[0].put(f"a/{number}", b"x" * 5000)
-                assert caches[0].get(f"a/{number}") in (None, b"x" * 5000)
-                (scratch / f"run-{number}").rmdir()
+                (scratch / f"assembler-{number}").mkdir()
+                caches[0].put(f"tags/{number:064}", b"x" * 5000)
+                assert caches[0].get(f"tags/{number:064}") in (None, b"x" * 5000)
+                (scratch / f"assembler-{number}").rmdir()
         except BaseException as error:
             wrong.append(error)
 
@@ -161,7 +182,7 @@ def test_two_runs_at_once_while_it_is_cleared(
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = Cache(tmp_path, print)
-    cache.put("stages/a", bytes(2000), sealed=False)
+    cache.put(f"stages/{0:064}-tar", bytes(2000), sealed=False)
     at = ["--cache-dir", str(tmp_path)]
     assert cli.run(["cache", *at]) == 0
     assert f"2.0 kB in {tmp_path}" in capsys.readouterr().out
