@@ -111,7 +111,12 @@ def _libc(rootfs: RootFS) -> elf.Elf:
     machine = closure.machine(rootfs)
     for folder in closure.system_folders(machine):
         content = rootfs.content(f"{folder}/libc.so.6")
-        found = elf.read(content) if content else None
+        try:
+            found = elf.read(content) if content else None
+        except elf.BadElf as error:
+            raise SelectionError(
+                f"/{folder}/libc.so.6 of {rootfs.base.source.reference} is damaged: {error}"
+            ) from None
         if found is not None and found.machine == machine:
             return found
     raise SelectionError(

@@ -9,9 +9,10 @@ so it is found before and after anybody runs ldconfig.
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from assembler import elf
 from assembler.errors import SelectionError, listing
@@ -58,8 +59,20 @@ class Closure:
             asked |= set(todo)
             for path in todo:
                 self._ask(path)
-            for path, soname in self._missing():
-                self._bring(path, soname)
+            missing = [(path, name, self._in_full(path, name)) for path, name in self._missing()]
+            firsts = [next(places, "") for _, _, places in missing]
+            self.full.fetch(real for place in firsts if (real := self.full.tree.resolve(place)))
+            for (path, soname, places), first in zip(missing, firsts, strict=True):
+                self._bring(path, soname, itertools.chain([first] if first else [], places))
+        for path, soname in self._missing():
+            if not any(map(self._runs, self._in_full(path, soname))):
+                of_others = f" for {self._machine}" if soname in (self._by_name or ()) else ""
+                self._problems.append(
+                    f"/{path} needs {soname}, which is neither in the base nor in the full image"
+                    f"{of_others}"
+                )
+            elif not self._problems:  # What is damaged was said already.
+                self._problems.append(f"/{path} needs {soname}, which was taken and is not found")
         self._check_versions()
         if self._problems:
             raise SelectionError(
@@ -169,15 +182,12 @@ class Closure:
     def _fits(self, found: elf.Elf | None) -> bool:
         return found is not None and found.machine == self._machine
 
-    def _bring(self, path: str, soname: str) -> None:
-        """Take `soname` out of the full image; when it was taken and is not found, link it."""
-        found = self._elves[path]
-        assert found is not None
-        source = self._in_full(path, found, soname)
-        if source is None:
-            self._problems.append(
-                f"/{path} needs {soname}, which is neither in the base nor in the full image"
-            )
+    def _bring(self, path: str, soname: str, places: Iterable[str]) -> None:
+        """Take `soname` out of the full image, from the first of `places` that has it for this
+        machine; where it lies elsewhere than the loader looks, link it.
+        """
+        found, source = self._elves[path], next(filter(self._runs, places), None)
+        if found is None or source is None:
             return
         reason = f"{soname} needed by /{path}"
         self._take(source, reason)
@@ -202,9 +212,20 @@ class Closure:
                     return path
         return None
 
-    def _in_full(self, path: str, found: elf.Elf, soname: str) -> str | None:
-        """Return where the full image has `soname`: by its own search order, else anywhere."""
-        tree = self.full.tree
+    def _runs(self, place: str) -> bool:
+        """Tell whether a library of the full image is for this machine. A damaged one may be."""
+        real = self.full.tree.resolve(place)
+        if real is None or self.full.tree[real].kind != "file":
+            return False
+        try:
+            return self._fits(elf.read(self.full.content(real)))
+        except elf.BadElf:
+            return True  # It is said to be damaged, once it is taken.
+
+    def _in_full(self, path: str, soname: str) -> Iterator[str]:
+        """Yield where the full image has `soname`: by its own search order, then anywhere."""
+        tree, found = self.full.tree, self._elves[path]
+        assert found is not None
         node = self.rootfs.nodes[path]
         folders = [
             *self._folders(node.source_path or path, found),
@@ -214,7 +235,7 @@ class Closure:
         ]
         for folder in folders:
             if folder and tree.resolve(f"{folder}/{soname}") is not None:
-                return tree.physical(f"{folder}/{soname}")
+                yield tree.physical(f"{folder}/{soname}") or ""
         if self._by_name is None:
             self._by_name = {}
             for candidate in tree:
@@ -224,8 +245,7 @@ class Closure:
         for candidate in sorted(self._by_name.get(soname, ())):
             # Stubs are for linking on machines without the real library, never for running.
             if "/stubs/" not in candidate and tree.resolve(candidate) is not None:
-                return candidate
-        return None
+                yield candidate
 
     def _configured(self) -> list[str]:
         """Return the folders of the full image's ld.so.conf, with its includes, in order."""

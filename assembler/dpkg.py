@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,7 +83,7 @@ def installed(status: str) -> Iterator[Package]:
 
 
 class Database:
-    """The packages installed in a view."""
+    """The packages installed in a view, of the architecture that most of them have."""
 
     def __init__(self, view: View) -> None:
         """Read the database; SelectionError where the image has none."""
@@ -97,7 +97,13 @@ class Database:
         self._view = view
         self.packages: dict[str, Package] = {}
         self._provided: dict[str, list[str]] = defaultdict(list)
-        for package in installed(text):
+        there = list(installed(text))
+        several = Counter(each.architecture for each in there if each.architecture != "all")
+        # Packages of another architecture may be there too, by the same names (multiarch).
+        self._native = next(iter(several.most_common(1)), ("", 0))[0]
+        for package in there:
+            if package.architecture not in ("all", self._native):
+                continue
             self.packages[package.name] = package
             for virtual in package.provides:
                 self._provided[virtual].append(package.name)
@@ -140,8 +146,9 @@ class Database:
         """Paths under dpkg/info by package name (`libc6:amd64.list` is libc6's)."""
         found: dict[str, list[str]] = defaultdict(list)
         for name in self._view.tree.children(INFO):
-            stem = name.rpartition(".")[0]
-            found[stem.partition(":")[0]].append(f"{INFO}/{name}")
+            package, _, architecture = name.rpartition(".")[0].partition(":")
+            if architecture in ("", self._native):
+                found[package].append(f"{INFO}/{name}")
         return found
 
     def info_files(self, package: Package) -> list[str]:

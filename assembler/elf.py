@@ -161,8 +161,12 @@ class _Reader:
                 _, flags, _, version, step = self._get("IHHII", here)
                 if not flags & 2:  # VER_FLG_WEAK: its absence is no error for the loader
                     names.append(self._string(version))
+                if not step:
+                    break
                 here += step
             found[self._string(name)] = tuple(names)
+            if not following:
+                break  # Whatever number of them the file claims to have.
             at += following
         return found
 
@@ -173,4 +177,6 @@ class _Reader:
         for _ in range(table.get(_VERDEFNUM, [0])[0]):
             _, _, _, _, _, aux, following = self._get("HHHHIII", at)
             yield self._string(self._get("II", at + aux)[0])
+            if not following:
+                break
             at += following

@@ -233,12 +233,20 @@ def pattern(glob: str) -> str:
             choices = "|".join(pattern(choice) for choice in glob[at + 1 : end].split(","))
             out, at = out + f"(?:{choices})", end + 1
         elif glob[at] == "[" and (end := glob.find("]", at + 2)) > 0:
-            inside = glob[at + 1 : end].replace("\\", r"\\")
+            inside = re.sub(r"[\\\[&~|]", r"\\\g<0>", glob[at + 1 : end])
             inside = "^" + inside[1:] if inside.startswith("!") else inside
-            out, at = out + f"[{inside}]", end + 1
+            out, at = out + _one_of(inside), end + 1
         else:
             out, at = out + re.escape(glob[at]), at + 1
     return out
+
+
+def _one_of(inside: str) -> str:
+    try:
+        re.compile(f"[{inside}]")
+    except re.error:  # A range from z to a, say: there is nothing in it.
+        return "(?!)"
+    return f"[{inside}]"
 
 
 def matcher(globs: Iterable[str]) -> re.Pattern[str]:

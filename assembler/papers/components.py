@@ -6,6 +6,7 @@ ours as well. Package URLs are those of github.com/package-url/purl-spec.
 
 from __future__ import annotations
 
+import contextlib
 import email.parser
 import re
 from collections.abc import Callable, Iterator
@@ -156,8 +157,9 @@ def _libraries(read: _Reader) -> Iterator[Component]:
             continue  # a wheel's, whose own metadata tells of it
         if not version:
             content = read.content(path)
-            library = elf.read(content) if content else None
-            version = (library.soname or "" if library else "").partition(".so.")[2]
+            with contextlib.suppress(elf.BadElf):
+                library = elf.read(content) if content else None
+                version = (library.soname if library else "").partition(".so.")[2]
         more = {"supplier": supplier} if supplier else {}
         yield {"kind": "library", "name": title, "version": version,
                "licences": [terms] if terms else [], "path": f"/{path}", **more}  # fmt: skip

@@ -30,6 +30,8 @@ _DEBIAN = {
 }
 _GNU = re.compile(r"(A?GPL|LGPL|GFDL)[-v]?(\d)(?:\.(\d))?(\+|-or-later|-only)?", re.IGNORECASE)
 
+_BETWEEN = r",?\s+(?:and/or|and|or)\s+|,\s*"
+
 # The trove classifiers that wheels of today's Pythons carry, by their last words.
 _CLASSIFIERS = {
     "MIT License": "MIT",
@@ -46,8 +48,8 @@ def of_debian(copyright_text: str) -> list[str]:
     if "copyright-format" not in copyright_text[:400]:
         return []
     names = re.findall(r"^License:[ \t]*(\S[^\n]*?)[ \t]*$", copyright_text, re.MULTILINE)
-    single = (part for name in names for part in re.split(r"\s+(?:and/or|and|or)\s+|,\s*", name))
-    return sorted({_spdx(name.strip()) for name in single if len(name) <= 60})
+    single = (part.strip() for name in names for part in re.split(_BETWEEN, name))
+    return sorted({_spdx(name) for name in single if 0 < len(name) <= 60})
 
 
 def _spdx(name: str) -> str:

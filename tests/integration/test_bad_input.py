@@ -513,6 +513,12 @@ def base_of_musl_with_dpkg(w: World) -> list[str]:
     return []
 
 
+@bad(1, r"/usr/lib/\S+/libc\.so\.6 of oci:\S+ is damaged: it is truncated")
+def base_of_truncated_libc(w: World) -> list[str]:
+    w.other_base({small.LIBC: elf(soname="libc.so.6", offers=["GLIBC_2.35"])[:200]})
+    return []
+
+
 @bad(1, r"/opt/\S+ needs GLIBC_2\.34 of libc\.so\.6; the base's /\S+ goes up to GLIBC_2\.31")
 def base_of_older_glibc(w: World) -> list[str]:
     w.other_base({small.LIBC: elf(soname="libc.so.6", offers=["GLIBC_2.2.5", "GLIBC_2.31"])})

@@ -110,6 +110,39 @@ def test_a_needed_library_brings_its_links_and_is_linked_where_the_loader_looks(
     assert "needed by /opt/tritonserver/bin/tritonserver" in found[f"{cuda}/libcudart.so.12.4"]
 
 
+def test_a_library_for_another_machine_is_passed_over(tmp_path: Path) -> None:
+    old = "usr/lib/i386-linux-gnu"
+    listed = "Architecture: i386\nMulti-Arch: same"
+    image = full(
+        server(needed=["liba.so.1", "libb.so.1"]),
+        reg("etc/ld.so.conf", f"/{old}\n/opt/b\n"),
+        reg(f"{old}/liba.so.1", elf(soname="liba.so.1", machine=3)),
+        reg(f"{LIB}/liba.so.1", elf(soname="liba.so.1")),
+        reg(f"{old}/libb.so.1", elf(soname="libb.so.1", machine=3)),
+        reg("opt/b/libb.so.1", elf(soname="libb.so.1")),
+        reg("var/lib/dpkg/info/liba1:amd64.list", f"/{LIB}/liba.so.1\n"),
+        reg("var/lib/dpkg/info/liba1:i386.list", f"/{old}/liba.so.1\n"),
+        status=package("liba1", "3", "Architecture: amd64")
+        + package("liba1", "3", f"{listed}\nDepends: strange")
+        + package("strange", "1", "Architecture: amd64"),
+    )
+    made = make(tmp_path, image, base(), LIBRARIES, SERVER)
+    found = paths(made)
+    assert f"{LIB}/liba.so.1" in found
+    assert found[f"{LIB}/libb.so.1"] == "/opt/b/libb.so.1"
+    assert [path for path in found if "i386" in path] == []
+    assert set(made.packages) == {"liba1"}
+
+
+def test_a_library_for_another_machine_alone_is_missing(tmp_path: Path) -> None:
+    image = full(
+        server(needed=["liba.so.1"]),
+        reg("usr/lib/i386-linux-gnu/liba.so.1", elf(soname="liba.so.1", machine=3)),
+    )
+    with pytest.raises(SelectionError, match=r"needs liba\.so\.1, .* full image for x86_64"):
+        make(tmp_path, image, base(), LIBRARIES, SERVER)
+
+
 def test_a_library_of_a_package_brings_the_package_with_what_that_needs(tmp_path: Path) -> None:
     image = full(
         server(needed=["liba.so.1"]),

@@ -75,6 +75,7 @@ def test_triton_and_libraries_that_no_package_owns(tmp_path: Path) -> None:
         reg("usr/lib/libowned.so.1.2", "x"),
         reg("var/lib/dpkg/info/owned.list", "/.\n/lib/libowned.so.1.2\n"),
         reg("usr/lib/libplain.so", "x"),
+        reg("usr/lib/libopenvino.so", elf(soname="libopenvino.so.2400")[:150]),
     )  # fmt: skip
     assert {name: each["version"] for name, each in got.items()} == {
         "tritonserver": "2.46.0",
@@ -82,6 +83,7 @@ def test_triton_and_libraries_that_no_package_owns(tmp_path: Path) -> None:
         "mine_backend": "2.46.0",
         "CUDA Runtime": "12.4.127",
         "ONNX Runtime": "1.18.0",
+        "OpenVINO": "",
     }
     assert got["tritonserver"]["purl"] == "pkg:github/triton-inference-server/server@r24.05"
     # Nothing is claimed of a backend that nobody knows.
@@ -93,6 +95,7 @@ def test_triton_and_libraries_that_no_package_owns(tmp_path: Path) -> None:
     [
         (DEP5.format("LGPL-2.1+"), ["LGPL-2.1-or-later"]),
         (DEP5.format("GPL-3 and BSD-3-clause"), ["BSD-3-Clause", "GPL-3.0-only"]),
+        (DEP5.format("GPL-2+ or Artistic, and Expat,"), ["Artistic", "GPL-2.0-or-later", "MIT"]),
         (DEP5.format("Zlib\n text\nLicense: Odd-1"), ["Odd-1", "Zlib"]),
         ("This package was debianized by …\nLicense: GPL", []),
         ("", []),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,14 @@ def test_a_damaged_file_is_said_to_be_one(tmp_path: Path) -> None:
         with pytest.raises(elf.BadElf):
             elf.read(content(data[:size], tmp_path / "x"))
     assert elf.read(content(b"#!/bin/sh\n" * 20, tmp_path / "x")) is None
+
+
+@pytest.mark.parametrize("tag", [0x6FFFFFFF, 0x6FFFFFFD], ids=["needs", "offers"])
+def test_an_endless_list_of_versions_ends(tmp_path: Path, tag: int) -> None:
+    data = make(versions={"liba.so": ["A_1"]}, offers=["X_1"])
+    claim = struct.pack("<QQ", tag, 1)
+    assert data.count(claim) == 1
+    endless, begun = struct.pack("<QQ", tag, 1 << 24), time.monotonic()
+    found = elf.read(content(data.replace(claim, endless), tmp_path / "x"))
+    assert time.monotonic() - begun < 1
+    assert found is not None and (found.versions, found.offers) == ({"liba.so": ("A_1",)}, {"X_1"})

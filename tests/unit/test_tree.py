@@ -171,6 +171,8 @@ def test_globs() -> None:
         assert fits(path), path
     for path in ("a/b/l.so", "b", "xx.pyc", "c/three/ab", "c/one/zb"):
         assert not fits(path), path
+    odd = matcher(["a[z-a]b", "c[[&]"]).fullmatch
+    assert odd("c[") and odd("c&") and not odd("azb")
 
 
 # -- damage ------------------------------------------------------------------------------------
