@@ -322,7 +322,7 @@ def _release(full: Source, asked: str, options: Options) -> str:
         raise UsageError(
             f"{full.reference} is release {found}, not {asked}: ask for extract {found}"
         )
-    return found or asked
+    return releases.check(found or asked)
 
 
 def _epoch() -> int | None:

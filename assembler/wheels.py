@@ -115,12 +115,17 @@ def glibc(libc: Elf) -> tuple[int, int]:
 
 
 def check_version(text: str) -> str:
-    """Return a version as the user wrote it; UsageError where it is none."""
+    """Return a version as wheels of numpy have it in their names (1.26 is 1.26.0).
+
+    Raises UsageError where it is none.
+    """
     try:
-        Version(text)
+        version = Version(text)
     except InvalidVersion:
         raise UsageError(f"--numpy {text!r} is not a version (like 1.26.4)") from None
-    return text
+    if str(version) != ".".join(map(str, version.release)):
+        return str(version)  # A release candidate, say.
+    return ".".join(map(str, (*version.release, 0, 0)[: max(3, len(version.release))]))
 
 
 def fetch(

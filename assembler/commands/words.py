@@ -202,7 +202,7 @@ def options(
 
     platforms = platforms_of(words) if several else (platform_of(words),)
     if words.numpy is not None:
-        check_version(words.numpy)
+        words.numpy = check_version(words.numpy)
     cache = None if words.no_cache else words.cache_dir
     found = Options(
         release=words.release,

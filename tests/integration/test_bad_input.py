@@ -49,7 +49,7 @@ class World:
         config = folder / "docker"
         config.mkdir()
         self.env = {"TMPDIR": str(self.temporary), "DOCKER_CONFIG": str(config)}
-        self.source = self.base = self.release = ""
+        self.source, self.base, self.release = "", "", "24.05"
         self.prefix: list[str] = []
         self.hasty = self.pathless = False
         self.undo: list[Callable[[], object]] = []
@@ -143,7 +143,7 @@ class World:
         start = ["-c", HASTY] if self.hasty else ["-m", "assembler"]
         return subprocess.run(
             [
-                *self.prefix, sys.executable, *start, "extract", self.release or "24.05", "-q",
+                *self.prefix, sys.executable, *start, "extract", *self.release.split(), "-q",
                 "--source", self.source, "--base", self.base, "--cache-dir", str(self.cache),
                 *words,
             ],
@@ -199,6 +199,13 @@ def release_too_old(w: World) -> list[str]:
 @bad(2, r"is release 24\.05, not 24\.04: ask for extract 24\.05")
 def release_of_another_image(w: World) -> list[str]:
     w.release = "24.04"
+    return []
+
+
+@bad(2, r"release 21\.08 is older than 22\.12")
+def source_of_a_release_too_old(w: World) -> list[str]:
+    w.release = ""
+    w.full(config={"Env": ["NVIDIA_TRITON_SERVER_VERSION=21.08"]})
     return []
 
 
@@ -513,7 +520,7 @@ def base_of_musl_with_dpkg(w: World) -> list[str]:
     return []
 
 
-@bad(1, r"/usr/lib/\S+/libc\.so\.6 of oci:\S+ is damaged: it is truncated")
+@bad(1, r"/lib/\S+/libc\.so\.6 of oci:\S+ is damaged: it is truncated")
 def base_of_truncated_libc(w: World) -> list[str]:
     w.other_base({small.LIBC: elf(soname="libc.so.6", offers=["GLIBC_2.35"])[:200]})
     return []

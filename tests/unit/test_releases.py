@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from assembler import releases
+from assembler import releases, wheels
 from assembler.errors import SelectionError, UsageError
 from assembler.view import View
 from tests.conftest import assembler, run
@@ -96,3 +96,11 @@ def test_a_release_newer_than_the_table_works_and_says_so(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     (line,) = done.stderr.splitlines()
     assert "release 27.01 is newer than what is known here (up to 26.08)" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "version"),
+    [("1.26.4", "1.26.4"), ("1.26", "1.26.0"), ("v1.26.4", "1.26.4"), ("2.0.0rc1", "2.0.0rc1")],
+)
+def test_a_version_of_numpy_is_written_as_its_wheels_have_it(given: str, version: str) -> None:
+    assert wheels.check_version(given) == version
