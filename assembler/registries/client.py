@@ -99,7 +99,7 @@ class RegistryClient:
                 self._endpoints[registry] = Endpoint(
                     registry,
                     self._connections,
-                    plain=is_loopback(registry) or registry in self._insecure,
+                    plain=lambda host: is_loopback(host) or host in self._insecure,
                     find=self._find,
                     clock=self._clock,
                 )
@@ -305,7 +305,7 @@ class RegistryClient:
             return Endpoint(
                 host,
                 self._connections,
-                plain=not url.startswith("https:"),
+                plain=lambda _: not url.startswith("https:"),
                 find=ignore,
                 clock=self._clock,
             ).send(

@@ -51,7 +51,8 @@ def read_at_most(response: requests.Response, limit: int) -> bytes:
 
 
 class Endpoint:
-    """Speaks to one registry. plain: over HTTP, which sends logins in the clear.
+    """Speaks to one registry. plain: whether a host (port and all) may be spoken to over HTTP,
+    which sends logins in the clear.
 
     find: gives the credentials for a registry. clock: seconds, for the life of tokens.
     """
@@ -61,15 +62,15 @@ class Endpoint:
         registry: str,
         connections: Connections,
         *,
-        plain: bool,
+        plain: Callable[[str], bool],
         find: Callable[[str], Credentials | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.registry = registry
         host = HOSTS.get(registry, registry)
-        self.base = f"{'http' if plain else 'https'}://{host}"
+        self.base = f"{'http' if plain(registry) else 'https'}://{host}"
         self._connections = connections
-        self._authorizer = Authorizer(registry, self.base, find, self._fetch, clock)
+        self._authorizer = Authorizer(registry, self.base, plain, find, self._fetch, clock)
 
     def send(
         self,
@@ -124,7 +125,10 @@ class Endpoint:
         data: Data | Mapping[str, str] | None = None,
         patience: float | None = None,
     ) -> requests.Response:
-        """Send a request and follow redirects; only the first host gets `authorization`."""
+        """Send a request and follow redirects.
+
+        Only the first host gets `authorization`, or a form (which has credentials).
+        """
         origin = origin_of(url)
         for _ in range(MAX_REDIRECTS):
             sent = dict(headers)
@@ -143,6 +147,11 @@ class Endpoint:
                 raise RegistryError(f"{host_of(url)} redirects to something that is no web address")
             if scheme == "http" and url.startswith("https:") and not is_loopback(host_of(target)):
                 raise RegistryError(f"{host_of(url)} redirects to plain HTTP at {host_of(target)}")
+            if isinstance(data, Mapping) and origin_of(target) != origin:
+                raise RegistryError(
+                    f"{host_of(url)} redirects the login to {host_of(target)}: credentials are not "
+                    "sent there"
+                )
             url = target
         raise RegistryError(f"{self.registry} redirects without end", status=508)
 
@@ -184,7 +193,7 @@ class Endpoint:
                 status=403,
             )
         return RegistryError(
-            f"{name} answered {status} {response.reason} for {what}"
+            f"{name} answered {status} {_printable(str(response.reason))} for {what}"
             f"{said if status >= 400 else ': is that a registry?'}",
             status=status,
             # A signed address that has ended answers 400 or 403; the registry gives a new one.
@@ -226,11 +235,15 @@ def _said(body: str) -> str:
         document: Any = json.loads(body)
         first = document["errors"][0]
         text = str(first.get("message") or first.get("code") or "")
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
     # No escape sequences and no addresses with queries from outside onto a terminal.
-    text = re.sub(r"\?\S+", "?…", re.sub(r"[^ -~]+", " ", text)).strip()
+    text = re.sub(r"\?\S+", "?…", _printable(text)).strip()
     return f": {text[:200]}" if text else ""
+
+
+def _printable(text: str) -> str:
+    return re.sub(r"[^ -~]+", " ", text)
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -78,7 +78,8 @@ class Fetch(Protocol):
 class Authorizer:
     """Makes Authorization headers for one registry, and remembers tokens; any thread may use it.
 
-    base: the registry's own URL. find: gives its credentials, asked at most once, when needed.
+    base: the registry's own URL. plain: whether a host may be spoken to over HTTP.
+    find: gives its credentials, asked at most once, when needed.
     clock: seconds; ours, since those of registries disagree (regclient, auth.go).
     """
 
@@ -86,11 +87,12 @@ class Authorizer:
         self,
         registry: str,
         base: str,
+        plain: Callable[[str], bool],
         find: Callable[[str], Credentials | None],
         fetch: Fetch,
         clock: Callable[[], float],
     ) -> None:
-        self._registry, self._base = registry, base
+        self._registry, self._base, self._plain = registry, base, plain
         self._find, self._fetch, self._clock = find, fetch, clock
         self._lock = threading.RLock()
         self._tokens: dict[Scopes, tuple[str, float]] = {}
@@ -168,7 +170,7 @@ class Authorizer:
             raise self.refusal(what, scopes)
         try:
             document: Any = json.loads(body) if status == 200 else None
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         fields = document if isinstance(document, dict) else {}
         token = fields.get("token") or fields.get("access_token")
@@ -219,7 +221,8 @@ class Authorizer:
         ours, theirs = urlsplit(self._base), urlsplit(realm)
         if theirs.hostname == ours.hostname and theirs.scheme in ("https", ours.scheme):
             return
-        refused = theirs.scheme != "https" and not (theirs.scheme == ours.scheme == "http")
+        in_the_clear = theirs.scheme == ours.scheme == "http" and self._plain(theirs.netloc)
+        refused = theirs.scheme != "https" and not in_the_clear
         if not refused and ours.scheme == "https":
             try:
                 address = ipaddress.ip_address(theirs.hostname or "")

@@ -20,7 +20,7 @@ import pytest
 
 from assembler import oci
 from assembler.errors import AssemblerError, SourceError, VerificationError
-from assembler.reference import ImageName
+from assembler.reference import ImageName, is_loopback
 from assembler.registries.client import RegistryClient
 from assembler.registries.connections import Connections
 from assembler.registries.credentials import Credentials
@@ -414,6 +414,20 @@ def test_logging_in(
         assert "service" not in fields, "nvcr.io names none"
 
 
+def test_an_identity_token_is_sent_to_no_other_host(
+    registry: FakeRegistry, connect: Connect
+) -> None:
+    other = FakeRegistry()
+    registry.login = Bearer(refresh="IDENTITY")
+    registry.fault("/token", redirect(other.url), times=99)
+    try:
+        with pytest.raises(SourceError, match=r"redirects the login to 127\.0\.0\.1:\d+"):
+            opened(registry, connect(find=lambda _: TOKEN_USER))
+        assert other.requests == []
+    finally:
+        other.close()
+
+
 def test_a_token_is_renewed_before_it_ends(
     registry: FakeRegistry, connect: Connect, clock: Clock
 ) -> None:
@@ -476,14 +490,20 @@ def test_netrc_and_cookies_are_left_alone(
 
 
 @pytest.mark.parametrize(
-    "realm", ["http://token.example/token", "ftp://r.example/token", "https://169.254.169.254/"]
+    ("base", "realm"),
+    [
+        ("https://r.example", "http://token.example/token"),
+        ("https://r.example", "ftp://r.example/token"),
+        ("https://r.example", "https://169.254.169.254/"),
+        ("http://localhost:5000", "http://token.example/token"),
+    ],
 )
-def test_a_realm_that_is_not_safe_to_ask(realm: str) -> None:
+def test_a_realm_that_is_not_safe_to_ask(base: str, realm: str) -> None:
     def fetch(method: str, url: str, authorization: Any, data: Any) -> tuple[int, bytes]:
         del method, url, authorization, data
         raise AssertionError("was asked")
 
-    authorizer = Authorizer("r.example", "https://r.example", lambda _: SECRET, fetch, lambda: 0.0)
+    authorizer = Authorizer("r", base, is_loopback, lambda _: SECRET, fetch, lambda: 0.0)
     with pytest.raises(SourceError, match="which is not safe to ask"):
         authorizer.answer(f'Bearer realm="{realm}"', ("s",), "it")
 
