@@ -40,20 +40,20 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit status; errors of ours become one line."""
     words = parser().parse_args(arguments)
     from assembler.errors import AssemblerError
-    from assembler.progress import Progress
+    from assembler.progress import Progress, plain
 
     progress = Progress(-1 if words.quiet else 1 if words.verbose else 0)
     command = importlib.import_module(f"assembler.commands.{words.command}")
     try:
         status: int = command.run(words, progress)
     except AssemblerError as error:
-        print(f"assembler: {error}", file=sys.stderr)
+        print(plain(f"assembler: {error}", "\n"), file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
         raise
     except OSError as error:
         # Disks fill and permissions lack anywhere; the file says which.
         where = f"{error.filename}: " if error.filename else ""
-        print(f"assembler: {where}{error.strerror or error}", file=sys.stderr)
+        print(plain(f"assembler: {where}{error.strerror or error}", "\n"), file=sys.stderr)
         return 1
     return status

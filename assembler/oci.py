@@ -152,7 +152,7 @@ class Manifest:
     def parse(cls, raw: bytes, where: str) -> Manifest:
         """Return the manifest in `raw`; `where` names the image in errors."""
         document = parse_object(raw, f"the manifest of {where}")
-        if document.get("schemaVersion") != 2 or "layers" not in document:
+        if document.get("schemaVersion") != 2 or not isinstance(document.get("layers"), list):
             raise SourceError(
                 f"the manifest of {where} is not an image manifest "
                 f"(mediaType {document.get('mediaType')!r}, "
@@ -177,8 +177,13 @@ def choose_platform(raw: bytes, platform: Platform, where: str) -> Descriptor:
     """
     document = parse_object(raw, f"the index of {where}")
     found: list[str] = []
-    for entry in document.get("manifests") or ():
+    entries = document.get("manifests") or []
+    if not _are(entries, list, dict):
+        raise SourceError(f"the index of {where} has manifests that are none")
+    for entry in entries:
         described = entry.get("platform") or {}
+        if not isinstance(described, dict) or not isinstance(entry.get("annotations") or {}, dict):
+            raise SourceError(f"the index of {where} has an entry of another form")
         if "vnd.docker.reference.type" in (entry.get("annotations") or {}):
             continue
         if described.get("os") == "unknown":
@@ -193,6 +198,14 @@ def choose_platform(raw: bytes, platform: Platform, where: str) -> Descriptor:
     )
 
 
+def _are(values: object, kind: type, each: type) -> bool:
+    """Tell whether `values` is a `kind` (list or dict) of values that are `each`."""
+    if not isinstance(values, kind):
+        return False
+    found = values.values() if isinstance(values, dict) else values
+    return all(isinstance(value, each) for value in found)  # type: ignore[attr-defined]
+
+
 def environment(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the environment that an image config sets."""
     pairs = (config.get("config") or {}).get("Env") or []
@@ -205,8 +218,19 @@ def labels(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def diff_ids(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """Return the diff_ids of an image config, bottom layer first."""
-    found = (config.get("rootfs") or {}).get("diff_ids")
+    """Return the diff_ids of an image config, bottom layer first.
+
+    Raises SourceError for a config of another form (image-spec, config.md).
+    """
+    settings, rootfs = config.get("config") or {}, config.get("rootfs") or {}
+    if not isinstance(settings, dict) or not isinstance(rootfs, dict):
+        raise SourceError(f"the config of {where} has a config or rootfs that is none")
+    for name in ("Env", "Entrypoint", "Cmd"):
+        if not _are(settings.get(name) or [], list, str):
+            raise SourceError(f"the config of {where} has an {name} that is no list of texts")
+    if not _are(settings.get("Labels") or {}, dict, str):
+        raise SourceError(f"the config of {where} has Labels that are none")
+    found = rootfs.get("diff_ids")
     if not isinstance(found, list) or not all(is_digest(each) for each in found):
         raise SourceError(f"the config of {where} has no valid rootfs.diff_ids")
     return tuple(found)

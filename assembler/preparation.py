@@ -343,8 +343,8 @@ def _epoch() -> int | None:
 def _created(full: Source) -> int:
     """Return the time when the full image was made, in seconds since 1970; 0 where it is unsaid."""
     created = str(json.loads(full.config).get("created") or "")
-    match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)", created)
-    if not match:
+    try:
+        moment = datetime.strptime(created[:19], "%Y-%m-%dT%H:%M:%S")
+    except ValueError:
         return 0
-    moment = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-    return max(0, int(moment.timestamp()))
+    return max(0, int(moment.replace(tzinfo=timezone.utc).timestamp()))

@@ -29,6 +29,7 @@ class Progress:
         """Print one line, unless the user asked for less."""
         if self.verbosity < level:
             return
+        text = plain(text, "\n")
         if self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False, emoji=False)
         else:
@@ -69,6 +70,13 @@ class Progress:
                 yield lambda count: bars.advance(task, count)
             finally:
                 self._bars = None
+
+
+def plain(text: str, also: str = "") -> str:
+    """Return a text, which others may have had a hand in, with nothing in it that a terminal would
+    act on, but for the characters in `also`.
+    """
+    return "".join(c if c.isprintable() or c in also else f"\\x{ord(c):02x}" for c in text)
 
 
 def size(count: float) -> str:

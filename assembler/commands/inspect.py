@@ -105,7 +105,9 @@ def _provenance(
     if record is None:
         raise UsageError(f"{image.reference} has no record to check it by: name one with --record")
     full, base = (
-        Reference.parse(given or Pinned(**record[key]).address)
+        Reference.parse(
+            given or Pinned(*(record[key][part] for part in ("name", "config", "digest"))).address
+        )
         for key, given in (("source", words.source), ("base", words.base))
     )
     platform = shared.platform_of(words)

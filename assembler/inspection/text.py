@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from assembler.papers.provenance import Finding
-from assembler.progress import size
+from assembler.progress import plain, size
 
 ROWS = 15
 _WIDE = 160  # columns, where the output is a file
@@ -22,7 +22,7 @@ def show(report: dict[str, Any]) -> None:
         console.width = _WIDE
 
     def line(name: str, text: str) -> None:
-        console.print(f"{name:<9} {_plain(text)}", soft_wrap=True)
+        console.print(f"{name:<9} {plain(text)}", soft_wrap=True)
 
     image = report["image"]
     packed = f", {size(image['compressed'])} compressed" if image["compressed"] else ""
@@ -55,33 +55,37 @@ def explain(answer: dict[str, Any]) -> None:
     if not answer["present"]:
         rule, known = answer["left_out"], answer["removed"]
         unknown = "no rule of the record names it: no stage takes it, nothing needs it"
-        print(f"{_plain(answer['path'])} is not in the image")
+        _say(f"{answer['path']} is not in the image")
         if known:
-            print(f"removed   in a layer above; stage {known['stage']} had it: {known['reason']}")
+            _say(f"removed   in a layer above; stage {known['stage']} had it: {known['reason']}")
         elif rule:
             keep = f" (--keep {rule['keep']} brings it)" if rule["keep"] else ""
-            print(f"left out  {rule['reason']}: stage {rule['stage']}{keep}")
+            _say(f"left out  {rule['reason']}: stage {rule['stage']}{keep}")
         else:
-            print(f"left out  {unknown if answer['record'] else 'no record says why'}")
+            _say(f"left out  {unknown if answer['record'] else 'no record says why'}")
         return
     origin = answer.pop("origin", {})
     for key in ("path", "kind", "size", "mode", "sha256", "target", "leads_to", "layer", "diff_id",
                 "package", "reason", "original"):  # fmt: skip
         if answer.get(key) not in (None, ""):
-            print(f"{key.replace('_', ' '):<9} {_plain(str(answer[key]))}")
+            _say(f"{key.replace('_', ' '):<9} {answer[key]}")
     if origin:
         known = {key: origin[key] for key in ("image", "digest", "sha256") if key in origin}
         kind, name = origin["kind"], origin["name"]
         what = kind if kind == name else f"{kind} {name}"
-        print(f"{'origin':<9} {', '.join([what, *(f'{k} {v}' for k, v in known.items())])}")
+        _say(f"{'origin':<9} {', '.join([what, *(f'{k} {v}' for k, v in known.items())])}")
         if kind == "layer" and origin["path"] != answer["path"]:
-            print(f"{'':<9} where it is {_plain(origin['path'])}")
+            _say(f"{'':<9} where it is {origin['path']}")
 
 
 def findings(found: Iterable[Finding]) -> None:
     """Print what a check of provenance found."""
     for each in found:
-        print(_plain(f"{each.kind:<6} {each.path}: {each.text}"))
+        _say(f"{each.kind:<6} {each.path}: {each.text}")
+
+
+def _say(text: str) -> None:
+    print(plain(text))
 
 
 def _table(*columns: str) -> Any:
@@ -95,12 +99,7 @@ def _table(*columns: str) -> Any:
 
 
 def _row(table: Any, *cells: str) -> None:
-    table.add_row(*map(_plain, cells))
-
-
-def _plain(text: str) -> str:
-    """Return a text of an image's with nothing in it that a terminal would act on."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    table.add_row(*map(plain, cells))
 
 
 def _layers(report: dict[str, Any]) -> Any:

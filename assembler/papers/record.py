@@ -144,5 +144,5 @@ def parse(data: bytes) -> Record | None:
         counts = [each[key] for each in found["dropped"].values() for key in ("files", "size")]
         fine = all(isinstance(each, str) for each in [*texts, *found["patches"]])
         return found if fine and all(isinstance(each, int) for each in counts) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -209,6 +209,14 @@ def source_of_a_release_too_old(w: World) -> list[str]:
     return []
 
 
+@bad(1, r"triton has no tag 99; it has 1, \\x1b\[2J$")
+def tags_that_clear_the_screen(w: World) -> list[str]:
+    registry = w.registry()
+    registry.manifests["triton:\x1b[2J"] = registry.manifests["triton:1"]
+    w.source = registry.host + "/triton:99"
+    return []
+
+
 @bad(1, r"triton has no tag 99; it has 1$")
 def tag_unknown(w: World) -> list[str]:
     w.source = w.registry().host + "/triton:99"
@@ -466,6 +474,25 @@ def _with_layer(w: World, change: Callable[[bytes], bytes]) -> None:
     described = oci.Descriptor(oci.OCI_MANIFEST, oci.sha256(manifest), len(manifest)).json()
     index = {"schemaVersion": 2, "manifests": [described]}
     (made / "index.json").write_text(json.dumps(index))
+
+
+@bad(1, r"the config of oci:\S+ has an Env that is no list of texts")
+def config_of_another_form(w: World) -> list[str]:
+    w.full(config={"Env": [1]})
+    return []
+
+
+@bad(1, r"the index of 127\S+ has manifests that are none")
+def index_of_another_form(w: World) -> list[str]:
+    document = {"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": [1]}
+    w.registry().put("triton:1", oci.OCI_INDEX, json.dumps(document).encode())
+    return []
+
+
+@bad(1, r"127\S+ answered 418 I'm a Teapot for")
+def registry_that_answers_nonsense(w: World) -> list[str]:
+    w.registry(("/manifests/", fake_registry.status(418, b"[" * 60_000)))
+    return []
 
 
 @bad(1, r"layer 1 of oci:\S+ cannot be inflated: the compressed data stops in the middle")
