@@ -180,7 +180,7 @@ def test_reads_that_end_within_a_trailer(tmp_path: Path, monkeypatch: pytest.Mon
     )  # behind the gzip header
     for piece in range(1, 540):
         monkeypatch.setattr("assembler.seeking.spans._PIECE", piece)
-        spool = Spool(tmp_path / "spool")
+        spool = Spool(tmp_path / f"{piece}")
         found = _files(io.BytesIO(blob[10:]), span, spool)
         spool.close()
         assert found["it"].read() == data
