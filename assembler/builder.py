@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from assembler import oci
+from assembler import interrupts, oci
 from assembler.destinations import Image
 from assembler.destinations.engine import EngineDestination
 from assembler.engine import LONG, connect, engine_errors
@@ -26,14 +26,53 @@ from assembler.sources.engine import open_engine
 
 
 def build(
-    image: Image, base: BlobSource, dockerfile: str, context: dict[str, LayerBlob], scratch: Path
+    image: Image,
+    base: BlobSource,
+    dockerfile: str,
+    context: dict[str, LayerBlob],
+    scratch: Path,
+    *,
+    keep: bool,
 ) -> Image:
     """Return what the Engine makes of the Dockerfile, with the annotations and artifacts of
-    `image`. context: layers by the names that the Dockerfile calls them. Raises DestinationError.
+    `image`. context: layers by the names that the Dockerfile calls them. keep: whether it stays
+    in the Engine. Raises DestinationError.
     """
     bottom = Image(base.config, base.layers, image.platform)
-    EngineDestination().deliver(bottom, ())
     archive = _context(dockerfile, context, scratch / "context.tar")
+    with _taken_away() as leftovers:
+        EngineDestination().deliver(bottom, ())
+        leftovers.append(bottom.id)
+        built = _build(image, bottom, archive)
+        if not keep:
+            leftovers.insert(0, built)
+        where = Reference.parse(f"docker-daemon:{built}")
+        with closing(open_engine(where, image.platform)) as source:
+            made = BlobSource(source, scratch / "built")
+        return replace(image, config=made.config, layers=made.layers)
+
+
+@contextmanager
+def _taken_away() -> Iterator[list[str]]:
+    """Yield a list; the images that it names in the end go, but for those that were there before.
+
+    What another image is built on stays, as the Engine will have it.
+    """
+    with closing(connect()) as client, engine_errors("docker build"):
+        before = set(client.images(quiet=True, all=True))
+    leftovers: list[str] = []
+    try:
+        yield leftovers
+    finally:
+        with interrupts.held(), suppress(Exception), closing(connect()) as client:
+            for each in leftovers:
+                if each not in before:
+                    with suppress(Exception):
+                        client.remove_image(each)
+
+
+def _build(image: Image, bottom: Image, archive: Path) -> str:
+    """Return the id of what the Engine builds."""
     with closing(connect()) as client, engine_errors("docker build"), archive.open("rb") as file:
         answers = client.build(
             fileobj=file, custom_context=True, encoding=None, decode=True, rm=True, forcerm=True,
@@ -42,9 +81,7 @@ def build(
         )  # fmt: skip
         built = _follow(answers)
     archive.unlink()
-    with closing(open_engine(Reference.parse(f"docker-daemon:{built}"), image.platform)) as source:
-        made = BlobSource(source, scratch / "built")
-        return replace(image, config=made.config, layers=made.layers)
+    return built
 
 
 def _native(client: Any) -> str:

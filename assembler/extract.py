@@ -118,7 +118,7 @@ def _verified(
     """Prove that the image serves, before it gets its name."""
     from assembler.verify.made import verified
 
-    folder, keep = inputs.scratch / "verify", inputs.options.output is None
+    folder, keep = inputs.scratch / "verify", inputs.options.into_engine
     return verified(finished.image, finished.record, folder, progress.say, keep=keep)
 
 
@@ -193,7 +193,7 @@ def finish(ready: Prepared, progress: Progress) -> Finished:
     if not direct:
         from assembler.builder import build
 
-        image = build(image, base, text, context, inputs.scratch)
+        image = build(image, base, text, context, inputs.scratch, keep=options.into_engine)
     stages = [reports[name] for name in names]
     found = record.document(
         image, made, recipe, ready.lock, ready.full.source, stages, ready.full.env()

@@ -66,6 +66,11 @@ class Options:
         return self.output is not None or bool(self.push)
 
     @property
+    def into_engine(self) -> bool:
+        """Whether the Engine is to have the image: what is pushed alone, or written, is not."""
+        return self.output is None and (not self.push or bool(self.tags))
+
+    @property
     def papers(self) -> bool:
         """Whether documents are made: an Engine has no place for them, and they cost time."""
         return self.compress or self.record is not None

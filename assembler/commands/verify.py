@@ -66,6 +66,10 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     if words.provenance:
         from assembler.commands import inspect
 
+        for name in ("static", "against", "model_repository", "requests", "junit"):
+            if getattr(words, name):
+                word = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{word} with --provenance, which compares files and no more")
         words.file = words.html = None
         return inspect.run(words, progress)
     if words.source or words.base:

@@ -8,6 +8,7 @@ config) is listed, so that nothing in an image goes unsaid.
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def check(
     bottom = list(_layers(image, record, base))
     if any(each.kind == WRONG for each in bottom):
         return bottom
+    below = View.of(base, _made(folder / "base"), lambda _: False).tree
     ours = View.of(image, _made(folder / "image"), lambda path: f"/{path}" in files)
     wanted = {each.get("source_path", path)[1:] for path, each in files.items()}
     theirs = View.of(full, _made(folder / "full"), wanted.__contains__)
@@ -61,6 +63,9 @@ def check(
     _fetch(ours, (path[1:] for path in files))
     _fetch(theirs, wanted)
     found = [*bottom, *_image(ours, files, len(base.diff_ids))]
+    gone = (path for path in below if path not in ours.tree)
+    found += (Finding(WRONG, f"/{path}", "is in the base and not in the image") for path in gone)
+    found += _modes(ours, theirs, record)
     found += _source(theirs, record)
     found += _wheels(record, wheels)
     found.append(Finding(MADE, "config", "made of the base's config and Dockerfile.final"))
@@ -131,6 +136,23 @@ def _source(view: View, record: Record) -> Iterator[Finding]:
     yield Finding(SAME, "source", text)
 
 
+def _modes(ours: View, theirs: View, record: Record) -> Iterator[Finding]:
+    """Files of the full image have its modes; those of wheels, and ours, give nobody more rights
+    than they have.
+    """
+    for path, claim in record["files"].items():
+        there = ours.tree.get(path[1:])
+        if claim["kind"] != "file" or there is None:
+            continue
+        source = theirs.tree.get(claim.get("source_path", path)[1:])
+        if record["origins"][claim["origin"]]["kind"] == "layer":
+            if source is not None and source.mode != there.mode:
+                text = f"has mode {there.mode:o}, in the full image {source.mode:o}"
+                yield Finding(WRONG, path, text)
+        elif there.mode & 0o6000:
+            yield Finding(WRONG, path, f"has mode {there.mode:o}, which no file made here has")
+
+
 def _wheels(record: Record, wheels: Iterable[Path]) -> Iterator[Finding]:
     at_hand = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in wheels}
     for name, origin in record["origins"].items():
@@ -145,13 +167,28 @@ def _wheels(record: Record, wheels: Iterable[Path]) -> Iterator[Finding]:
             continue
         with zipfile.ZipFile(wheel) as archive:
             inside = {hashlib.sha256(archive.read(each)).hexdigest() for each in archive.namelist()}
-        # A script's first line is written anew, too: it names the interpreter.
+            scripts = set(_scripts(archive))
         new = [p for p, each in files.items() if each["sha256"] not in inside]
         for path in new:
-            if not path.endswith(_INSTALLED) and "/bin/" not in path:
+            folder, _, script = path.rpartition("/")
+            # A script is written anew, or its first line: it names the interpreter.
+            if path.endswith(_INSTALLED) or (folder.endswith("/bin") and script in scripts):
+                yield Finding(MADE, path, f"written as {name} was installed")
+            else:
                 yield Finding(WRONG, path, f"is claimed to be of {name}, which has no such file")
         text = f"{len(files) - len(new)} of {len(files)} files are the wheel's, byte for byte"
         yield Finding(MADE, name, f"{text}, the others written as it was installed")
+
+
+def _scripts(archive: zipfile.ZipFile) -> Iterator[str]:
+    """Names of what a wheel puts into bin (entry points specification; PEP 427)."""
+    for name in archive.namelist():
+        if name.endswith(".dist-info/entry_points.txt"):
+            yield from re.findall(
+                r"(?m)^([\w.-]+)\s*=", archive.read(name).decode(errors="replace")
+            )
+        elif ".data/scripts/" in name:
+            yield name.rpartition("/")[2]
 
 
 def _seen(view: View, path: str, entry: Entry) -> str:

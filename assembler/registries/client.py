@@ -172,9 +172,11 @@ class RegistryClient:
                 return None
             raise
 
-    def get_blob(self, name: ImageName, descriptor: oci.Descriptor, what: str) -> bytes:
-        """Return a small blob, such as a config, verified. Raises SourceError."""
-        if descriptor.size > MAX_DOCUMENT:
+    def get_blob(
+        self, name: ImageName, descriptor: oci.Descriptor, what: str, limit: int = MAX_DOCUMENT
+    ) -> bytes:
+        """Return a small blob, such as a config, verified. limit: bytes. Raises SourceError."""
+        if descriptor.size > limit:
             raise SourceError(f"{what} claims {descriptor.size} bytes, which no such document has")
         with self.open_blob(name, descriptor, what) as blob:
             reader = VerifiedReader(cast(BinaryIO, blob), what, descriptor.digest, descriptor.size)

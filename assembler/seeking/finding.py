@@ -58,9 +58,7 @@ def _pull(name: ImageName, client: RegistryClient) -> bytes:
     if document.get("artifactType") != TYPE or not isinstance(layers, list) or len(layers) != 1:
         raise SourceError(f"--index-from {name} is no index (assembler index --push makes one)")
     descriptor = Descriptor.parse(layers[0], f"the index {name}")
-    if descriptor.size > _LARGEST:
-        raise SourceError(f"--index-from {name} claims {descriptor.size} bytes, which no index has")
-    return client.get_blob(name, descriptor, f"the index {name}")
+    return client.get_blob(name, descriptor, f"the index {name}", _LARGEST)
 
 
 def push(data: bytes, name: ImageName, client: RegistryClient) -> None:

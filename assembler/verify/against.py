@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PART = "against"
 _TURNS = ("slim", "full", "full", "slim")
 _WARM, _TIMED = 20, 200
+_REFUSAL = "the refusal"  # in the place of outputs
 # Their responses come in streams and sequences, which the started part asks for.
 _UNASKED = ("countdown", "running_sum")
 
@@ -70,10 +71,17 @@ def check(
                     return
                 for each in requests:
                     name = f"request-{each.line}-{each.model}"
-                    sides[turn].answers[name] = server.client.parts(each.path, each.body)
+                    sides[turn].answers[name] = _parts(server.client, each)
     for name in sides["slim"].answers:
         report.run(PART, f"same-{name}", partial(_same, sides, name))
     _figures(sides, report)
+
+
+def _parts(client: Client, request: Request) -> dict[str, bytes]:
+    try:
+        return client.parts(request.path, request.body)
+    except AssertionError as refusal:
+        return {_REFUSAL: str(refusal).encode()}
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def _ask(client: Client, backends: Sequence[str], side: Side, *, first: bool) ->
 def _same(sides: dict[str, Side], name: str) -> str:
     slim, full = (sides[turn].answers.get(name, {}) for turn in ("slim", "full"))
     if slim.keys() != full.keys():
-        raise Failed(f"outputs {sorted(slim)}, of full {sorted(full)}")
+        raise Failed(f"slim: {_summary(slim)}; full: {_summary(full)}")
     for output in sorted(slim):
         left, right = slim[output], full[output]
         if left == right:
@@ -125,6 +133,12 @@ def _same(sides: dict[str, Side], name: str) -> str:
         shown = [one_line(repr(each[max(0, at - 40) : at + 60])) for each in (left, right)]
         raise Failed(f"{output or 'the answer'} differs: slim {shown[0]}, full {shown[1]}")
     return f"{sum(map(len, slim.values()))} bytes, bit for bit"
+
+
+def _summary(answer: dict[str, bytes]) -> str:
+    if _REFUSAL in answer:
+        return one_line(answer[_REFUSAL].decode())
+    return f"outputs {sorted(answer)}"
 
 
 def _figures(sides: dict[str, Side], report: Report) -> None:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import requests
+
 from assembler.errors import AssemblerError
-from assembler.verify.checks import Failed, Report, Skipped
+from assembler.verify.checks import Failed, Report, Skipped, one_line
 from assembler.verify.container import Limits
 
 if TYPE_CHECKING:
@@ -78,8 +80,8 @@ def serving(
                        server.ready_seconds)  # fmt: skip
             yield server
             return
-    except AssemblerError as error:
-        report.add(part, step, "failed", str(error))
+    except (AssemblerError, AssertionError, requests.RequestException) as error:
+        report.add(part, step, "failed", one_line(str(error)))
     if step == "ready":
         yield None
 

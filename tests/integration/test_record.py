@@ -17,6 +17,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from assembler import oci
 from tests.conftest import run
 from tests.integration import small
+from tests.unit.building import reg, tar
 from tests.unit.fake_registry import FakeRegistry
 
 TRITON = "/opt/tritonserver"
@@ -379,6 +380,58 @@ def test_a_false_claim_is_found(made: Place, tmp_path: Path, change: str) -> Non
     (tmp_path / "record.json").write_text(json.dumps(record))
     found = findings(made, "--record", tmp_path, status=1)
     assert where in [each["path"] for each in found if each["kind"] == "wrong"]
+
+
+def forged(made: Place, folder: Path, record: Any, *entries: Any) -> list[Any]:
+    """A copy of the image with more in its last layer, and a record that goes with it."""
+    out = shutil.copytree(made.folder / "out", folder / "out")
+    document = manifest(out)
+    blobs = out / "blobs/sha256"
+
+    def put(data: bytes) -> dict[str, Any]:
+        (blobs / oci.sha256(data)[7:]).write_bytes(data)
+        return {"digest": oci.sha256(data), "size": len(data)}
+
+    old = gzip.decompress((blobs / document["layers"][-1]["digest"][7:]).read_bytes())
+    new = old.rstrip(b"\0")
+    new += bytes(-len(new) % 512) + tar(*entries)
+    document["layers"][-1] |= put(gzip.compress(new))
+    config = json.loads((blobs / document["config"]["digest"][7:]).read_bytes())
+    config["rootfs"]["diff_ids"][-1] = record["layers"][-1]["diff_id"] = oci.sha256(new)
+    document["config"] |= put(json.dumps(config).encode())
+    index = json.loads((out / "index.json").read_text())
+    index["manifests"] = [index["manifests"][0] | put(json.dumps(document).encode())]
+    (out / "index.json").write_text(json.dumps(index))
+    (folder / "record.json").write_text(json.dumps(record))
+    done = run("inspect", out, "--provenance", "--json", "--cache-dir", made.cache,
+               "--record", folder)  # fmt: skip
+    found = json.loads(done.stdout)
+    assert done.returncode == any(each["kind"] == "wrong" for each in found), done.stderr
+    return [each["path"] for each in found if each["kind"] == "wrong"]
+
+
+def test_a_forged_image_is_found(made: Place, tmp_path: Path) -> None:
+    record, server = paper(made, "record.json"), f"{TRITON}/bin/tritonserver"
+    wheel = next(name for name, each in record["origins"].items() if each["kind"] == "wheel")
+    evil = {"kind": "file", "origin": wheel, "reason": "x", "stage": "numpy", "size": 4,
+            "sha256": oci.sha256(b"evil")[7:]}  # fmt: skip
+    record["files"] |= {"/usr/bin/evil": evil, "/usr/bin/other": evil}
+    full = small.full_files()[server[1:]]
+    wrong = forged(
+        made, tmp_path, record, reg("usr/bin/evil", "evil", 0o4755), reg("usr/bin/other", "evil"),
+        reg("bin/.wh.sh"), reg(server[1:], full, 0o4755),
+    )  # fmt: skip
+    assert set(wrong) == {"/usr/bin/evil", "/usr/bin/other", "/bin/sh", server}
+    (tmp_path / "none").mkdir()
+    assert (
+        forged(made, tmp_path / "none", paper(made, "record.json"), reg(server[1:], full, 0o755))
+        == []
+    )
+
+
+def test_words_that_a_comparison_of_files_takes_no_notice_of(made: Place, tmp_path: Path) -> None:
+    words = (made.folder / "out", "--provenance", "--junit", tmp_path / "junit.xml")
+    assert "--junit with --provenance" in made.run("verify", *words, status=2)
 
 
 def test_another_source_or_base_is_no_proof(made: Place, tmp_path: Path) -> None:
