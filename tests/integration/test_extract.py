@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,13 @@ def test_a_dockerfile_of_ones_own(hosted: Hosted, docker_engine: None, tmp_path:
     client = docker.from_env()
     try:
         assert client.containers.run("own:1", "ls /ran", remove=True) == b"/ran\n"
+        mine.write_text(mine.read_text() + f"RUN touch /{uuid.uuid4()}\n")
+        before = set(client.api.images(quiet=True, all=True))
+        assembler(
+            "extract", *hosted.mirrors, "--dockerfile", mine, "--builder", "engine",
+            "--output", tmp_path / "o.tar",
+        )  # fmt: skip
+        assert set(client.api.images(quiet=True, all=True)) == before, "it is in the file alone"
     finally:
         client.close()
 

@@ -113,7 +113,12 @@ def report(
     numbers = {"name": "A", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4.5]}
     right = {"name": "B", "shape": [1, 4], "datatype": "FP32", "data": [[-2, 1, 6, 17.25]]}
     ask = {"model": "no_config", "inputs": [numbers]}
-    lines = [ask | {"expected": [right]}, ask | {"expected": [{"name": "B", "data": [9] * 4}]}]
+    refused = {"model": "no_config", "inputs": [numbers | {"name": "Z"}]}
+    lines = [
+        ask | {"expected": [right]},
+        ask | {"expected": [{"name": "B", "data": [9] * 4}]},
+        refused,
+    ]
     requests = folder / "requests.jsonl"
     requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
     own = folder / "own"
@@ -145,7 +150,7 @@ def test_its_answers_are_those_of_the_full_image_bit_for_bit(report: dict[str, A
     found = rows(report, "against")
     same = {name: row["text"] for name, row in found.items() if name.startswith("same-")}
     assert {"same-every_type-binary", "same-echo-json", "same-ensemble_model-json"} <= set(same)
-    assert {"same-request-1-no_config", "same-request-2-no_config"} <= set(same)
+    assert {f"same-request-{number}-no_config" for number in (1, 2, 3)} <= set(same)
     assert all(text.endswith("bit for bit") for text in same.values()), same
     for name in ("ready", "latency-add_fp32", "latency-echo"):
         assert report["figures"][name]["ratio"] > 0
@@ -157,16 +162,17 @@ def test_own_models_load_and_own_requests_are_compared(report: dict[str, Any]) -
     assert found["request-1-no_config"]["text"] == "1 outputs as expected"
     assert found["request-2-no_config"]["status"] == "failed"
     assert "17.25" in found["request-2-no_config"]["text"]
+    assert "HTTP 400" in found["request-3-no_config"]["text"]
 
 
-def test_the_one_wrong_row_makes_it_fail(report: dict[str, Any]) -> None:
+def test_the_wrong_rows_make_it_fail(report: dict[str, Any]) -> None:
     failed = [row["name"] for row in report["checks"] if row["status"] == "failed"]
-    assert failed == ["request-2-no_config"]
+    assert failed == ["request-2-no_config", "request-3-no_config"]
     assert report["holds"] is False
     suites = ElementTree.parse(report["junit"]).getroot()
-    assert suites.get("failures") == "1"
+    assert suites.get("failures") == "2"
     assert [case.get("name") for case in suites.iter("testcase") if case.find("failure")
-            is not None] == ["request-2-no_config"]  # fmt: skip
+            is not None] == failed  # fmt: skip
 
 
 def test_nothing_is_left_behind(report: dict[str, Any]) -> None:
