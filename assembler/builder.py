@@ -7,6 +7,7 @@ The Engine's own builder (the classic one) is asked through the SDK, which speak
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -26,62 +27,58 @@ from assembler.sources.engine import open_engine
 
 
 def build(
-    image: Image,
-    base: BlobSource,
-    dockerfile: str,
-    context: dict[str, LayerBlob],
-    scratch: Path,
-    *,
-    keep: bool,
+    image: Image, base: BlobSource, dockerfile: str, context: dict[str, LayerBlob], scratch: Path
 ) -> Image:
     """Return what the Engine makes of the Dockerfile, with the annotations and artifacts of
-    `image`. context: layers by the names that the Dockerfile calls them. keep: whether it stays
-    in the Engine. Raises DestinationError.
+    `image`. context: layers by the names that the Dockerfile calls them. Raises DestinationError.
+
+    The Engine keeps nothing of it: what becomes of the image is its destination's matter.
     """
     bottom = Image(base.config, base.layers, image.platform)
     archive = _context(dockerfile, context, scratch / "context.tar")
-    with _taken_away() as leftovers:
+    with _swept() as ids:
         EngineDestination().deliver(bottom, ())
-        leftovers.append(bottom.id)
-        built = _build(image, bottom, archive)
-        if not keep:
-            leftovers.insert(0, built)
-        where = Reference.parse(f"docker-daemon:{built}")
-        with closing(open_engine(where, image.platform)) as source:
+        ids += [bottom.id, bottom.digest]
+        with closing(connect()) as client, engine_errors("docker build"), archive.open("rb") as f:
+            answers = client.build(
+                fileobj=f, custom_context=True, encoding=None, decode=True, rm=True, forcerm=True,
+                buildargs={"BASE": bottom.id}, timeout=LONG, pull=False,
+                platform=str(image.platform) if str(image.platform) != _native(client) else None,
+            )  # fmt: skip
+            built = _follow(answers, ids)
+        archive.unlink()
+        reference = Reference.parse(f"docker-daemon:{built}")
+        with closing(open_engine(reference, image.platform)) as source:
             made = BlobSource(source, scratch / "built")
-        return replace(image, config=made.config, layers=made.layers)
+            return replace(image, config=made.config, layers=made.layers)
 
 
 @contextmanager
-def _taken_away() -> Iterator[list[str]]:
-    """Yield a list; the images that it names in the end go, but for those that were there before.
-
-    What another image is built on stays, as the Engine will have it.
+def _swept() -> Iterator[list[str]]:
+    """Yield a list for ids of images that come into being, which the Engine loses at the end;
+    those that it had before stay, and any that has got a name.
     """
-    with closing(connect()) as client, engine_errors("docker build"):
-        before = set(client.images(quiet=True, all=True))
-    leftovers: list[str] = []
+    ids: list[str] = []
+    with closing(connect()) as client, engine_errors("looking at the Engine's images"):
+        before = set(client.images(all=True, quiet=True))
     try:
-        yield leftovers
+        yield ids
     finally:
         with interrupts.held(), suppress(Exception), closing(connect()) as client:
-            for each in leftovers:
-                if each not in before:
-                    with suppress(Exception):
-                        client.remove_image(each)
+            # The last first: an image that others stand on is not removed.
+            for each in reversed(ids):
+                _remove(client, each, before)
 
 
-def _build(image: Image, bottom: Image, archive: Path) -> str:
-    """Return the id of what the Engine builds."""
-    with closing(connect()) as client, engine_errors("docker build"), archive.open("rb") as file:
-        answers = client.build(
-            fileobj=file, custom_context=True, encoding=None, decode=True, rm=True, forcerm=True,
-            buildargs={"BASE": bottom.id}, timeout=LONG, pull=False,
-            platform=str(image.platform) if str(image.platform) != _native(client) else None,
-        )  # fmt: skip
-        built = _follow(answers)
-    archive.unlink()
-    return built
+def _remove(client: Any, image: str, before: set[str]) -> None:
+    """Remove an image that is not among `before`, if it is there, has no name and is not in use."""
+    import docker
+
+    with suppress(docker.errors.APIError):
+        found = client.inspect_image(image)
+        if found["Id"] not in before and not (found.get("RepoTags") or found.get("RepoDigests")):
+            # Or it takes what it stands on with it, whoever had that.
+            client.remove_image(found["Id"], noprune=True)
 
 
 def _native(client: Any) -> str:
@@ -103,10 +100,14 @@ def _context(dockerfile: str, files: dict[str, LayerBlob], path: Path) -> Path:
     return path
 
 
-def _follow(answers: Iterable[dict[str, Any]]) -> str:
-    """Read the builder's answers to the end and return the image's id."""
+def _follow(answers: Iterable[dict[str, Any]], ids: list[str]) -> str:
+    """Read the builder's answers to the end and return the image's id.
+
+    ids: gets that of each step's image, which stays when a later one fails.
+    """
     built = ""
     for answer in answers:
+        ids += re.findall(r"^ ---> ([0-9a-f]{12,})$", str(answer.get("stream", "")), re.MULTILINE)
         if "error" in answer:
             raise DestinationError(f"docker build: {str(answer['error']).strip()}")
         built = (answer.get("aux") or {}).get("ID", built)

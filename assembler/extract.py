@@ -193,7 +193,7 @@ def finish(ready: Prepared, progress: Progress) -> Finished:
     if not direct:
         from assembler.builder import build
 
-        image = build(image, base, text, context, inputs.scratch, keep=options.into_engine)
+        image = build(image, base, text, context, inputs.scratch)
     stages = [reports[name] for name in names]
     found = record.document(
         image, made, recipe, ready.lock, ready.full.source, stages, ready.full.env()

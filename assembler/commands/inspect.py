@@ -57,6 +57,8 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
 
     if not words.provenance and (words.source or words.base):
         raise UsageError("--source and --base are for --provenance")
+    if words.provenance and (words.file or words.html):
+        raise UsageError("--file and --html with --provenance: it shows what it compared alone")
     if words.html is not None:
         check_output(words.html, over=True)
     cache = Cache(None if words.no_cache else words.cache_dir, progress.warn)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from assembler.verify.run import Plan
 
 HELP = "look into an image, start it and prove that it serves"
+# What a container may take, where the words say nothing else.
+_LIMITS = {"timeout": 300.0, "ready_timeout": 120.0, "memory": "4g", "shm_size": "1g"}
+_NOT_WITH_PROVENANCE = (
+    "static", "against", "model_repository", "requests", "junit", *_LIMITS,
+)  # fmt: skip
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -46,10 +51,11 @@ def add(command: argparse.ArgumentParser) -> None:
     add("--platform", action="append", metavar="OS/ARCH", help=f"default {shared.machine()}")
     limits = command.add_argument_group("limits of a container").add_argument
     seconds = "seconds; default %(default)g"
-    limits("--timeout", type=float, default=300.0, metavar="S", help=seconds)
-    limits("--ready-timeout", type=float, default=120.0, metavar="S", help=seconds)
-    limits("--memory", default="4g", metavar="SIZE", help="default %(default)s")
-    limits("--shm-size", default="1g", metavar="SIZE", help="default %(default)s")
+    limits("--timeout", type=float, metavar="S", help=seconds)
+    limits("--ready-timeout", type=float, metavar="S", help=seconds)
+    limits("--memory", metavar="SIZE", help="default %(default)s")
+    limits("--shm-size", metavar="SIZE", help="default %(default)s")
+    command.set_defaults(**_LIMITS)
     shared.access(command)
     command.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML there")
     shared.messages(command)
@@ -66,10 +72,12 @@ def run(words: argparse.Namespace, progress: Progress) -> int:
     if words.provenance:
         from assembler.commands import inspect
 
-        for name in ("static", "against", "model_repository", "requests", "junit"):
-            if getattr(words, name):
-                word = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{word} with --provenance, which compares files and no more")
+        for name in _NOT_WITH_PROVENANCE:
+            if getattr(words, name) not in (None, False, _LIMITS.get(name)):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} with --provenance: the files are compared with "
+                    "the record, and nothing else is checked; run verify once more for that"
+                )
         words.file = words.html = None
         return inspect.run(words, progress)
     if words.source or words.base:

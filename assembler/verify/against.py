@@ -22,23 +22,22 @@ from assembler.verify.requests import Request
 from assembler.verify.started import Subject, repository, serving
 
 if TYPE_CHECKING:
-    from assembler.verify.serving.client import Client
+    from assembler.verify.serving.client import Client, Parts
 
 PART = "against"
 _TURNS = ("slim", "full", "full", "slim")
 _WARM, _TIMED = 20, 200
-_REFUSAL = "the refusal"  # in the place of outputs
 # Their responses come in streams and sequences, which the started part asks for.
 _UNASKED = ("countdown", "running_sum")
 
 
 @dataclass
 class Side:
-    """What was seen of one image. answers: by name of the request, bytes by output."""
+    """What was seen of one image. answers: by name of the request, refusals too."""
 
     ready: list[float] = field(default_factory=list)
     latency: dict[str, list[float]] = field(default_factory=dict)
-    answers: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    answers: dict[str, Parts] = field(default_factory=dict)
 
 
 def check(
@@ -68,20 +67,13 @@ def check(
                 ready_seconds=ready_seconds, words=models.WORDS,
             ) as server:  # fmt: skip
                 if server is None:
-                    return
+                    break
                 for each in requests:
                     name = f"request-{each.line}-{each.model}"
-                    sides[turn].answers[name] = _parts(server.client, each)
-    for name in sides["slim"].answers:
+                    sides[turn].answers[name] = server.client.parts(each.path, each.body)
+    for name in {**sides["slim"].answers, **sides["full"].answers}:
         report.run(PART, f"same-{name}", partial(_same, sides, name))
     _figures(sides, report)
-
-
-def _parts(client: Client, request: Request) -> dict[str, bytes]:
-    try:
-        return client.parts(request.path, request.body)
-    except AssertionError as refusal:
-        return {_REFUSAL: str(refusal).encode()}
 
 
 @dataclass(frozen=True)
@@ -108,7 +100,7 @@ def _ask(client: Client, backends: Sequence[str], side: Side, *, first: bool) ->
             side.answers[name] = client.parts(path, body, headers)
     for model in ("add_fp32", "echo"):
         name = f"{model}-binary"
-        if name not in side.answers:
+        if name not in side.answers or side.answers[name].status != 200:
             continue
         path, body, headers = bodies(backends)[name]
         for _ in range(_WARM):
@@ -121,9 +113,14 @@ def _ask(client: Client, backends: Sequence[str], side: Side, *, first: bool) ->
 
 
 def _same(sides: dict[str, Side], name: str) -> str:
-    slim, full = (sides[turn].answers.get(name, {}) for turn in ("slim", "full"))
+    for turn, side in sides.items():
+        if name not in side.answers:
+            raise Failed(f"{turn} gave no answer")
+    (status, slim), (other, full) = (sides[turn].answers[name] for turn in ("slim", "full"))
+    if status != other:
+        raise Failed(f"slim {_shown(status, slim)}, full {_shown(other, full)}")
     if slim.keys() != full.keys():
-        raise Failed(f"slim: {_summary(slim)}; full: {_summary(full)}")
+        raise Failed(f"outputs {sorted(slim)}, of full {sorted(full)}")
     for output in sorted(slim):
         left, right = slim[output], full[output]
         if left == right:
@@ -132,13 +129,15 @@ def _same(sides: dict[str, Side], name: str) -> str:
         at = next((n for n, (a, b) in pairs if a != b), min(len(left), len(right)))
         shown = [one_line(repr(each[max(0, at - 40) : at + 60])) for each in (left, right)]
         raise Failed(f"{output or 'the answer'} differs: slim {shown[0]}, full {shown[1]}")
-    return f"{sum(map(len, slim.values()))} bytes, bit for bit"
+    what = "" if status == 200 else f"both refuse it with HTTP {status}: "
+    return f"{what}{sum(map(len, slim.values()))} bytes, bit for bit"
 
 
-def _summary(answer: dict[str, bytes]) -> str:
-    if _REFUSAL in answer:
-        return one_line(answer[_REFUSAL].decode())
-    return f"outputs {sorted(answer)}"
+def _shown(status: int, outputs: dict[str, bytes]) -> str:
+    if status == 200:
+        return "answers with HTTP 200"
+    said = one_line(outputs[""].decode(errors="replace"), 200)
+    return f"refuses it with HTTP {status}{said and f' ({said})'}"
 
 
 def _figures(sides: dict[str, Side], report: Report) -> None:

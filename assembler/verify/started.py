@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import requests
-
 from assembler.errors import AssemblerError
-from assembler.verify.checks import Failed, Report, Skipped, one_line
+from assembler.verify.checks import Failed, Report, Skipped
 from assembler.verify.container import Limits
 
 if TYPE_CHECKING:
@@ -62,7 +60,8 @@ def serving(
 ) -> Iterator[Server | None]:
     """Yield a server that is ready, or None where it is not: then a failed row says why.
 
-    What breaks inside the block, the Engine above all, becomes a failed row as well.
+    What breaks inside the block becomes a failed row as well, so that the rows before it are not
+    lost: the Engine, the connection to the server, or an answer that had to be a success.
     """
     from assembler.verify.serving.server import ALL, serve
 
@@ -80,8 +79,8 @@ def serving(
                        server.ready_seconds)  # fmt: skip
             yield server
             return
-    except (AssemblerError, AssertionError, requests.RequestException) as error:
-        report.add(part, step, "failed", one_line(str(error)))
+    except (AssemblerError, AssertionError, OSError) as error:
+        report.add(part, step, "failed", str(error) or type(error).__name__)
     if step == "ready":
         yield None
 

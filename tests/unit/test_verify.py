@@ -165,6 +165,11 @@ def test_an_answer_taken_apart_has_its_bytes_by_output() -> None:
         (["--memory", "x"], "like 512m or 4g"),
         (["--shm-size", "0"], "like 512m or 4g"),
         (["--record", "{requests}", "--static"], "is no record"),
+        (["--provenance", "--junit", "{empty}/j.xml"], "--junit with --provenance"),
+        (["--provenance", "--model-repository", "{empty}"], "--model-repository with"),
+        (["--provenance", "--against", "x"], "--against with --provenance"),
+        (["--provenance", "--static"], "--static with --provenance"),
+        (["--provenance", "--ready-timeout", "9"], "--ready-timeout with --provenance"),
     ],
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, words: list[str], said: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 import tritonclient.grpc as triton_grpc
@@ -15,8 +15,17 @@ from assembler.verify.serving.wire import Arrays
 HTTP, GRPC, METRICS = 8000, 8001, 8002
 
 
+class Parts(NamedTuple):
+    """An answer, a refusal too. outputs: its bytes by output, and the rest under ""."""
+
+    status: int
+    outputs: dict[str, bytes]
+
+
 class Client:
-    """HTTP, gRPC and metrics of one server; every answer that is not a success raises."""
+    """HTTP, gRPC and metrics of one server; an answer that is not a success raises, unless it is
+    asked for as it is (`status`, `parts`).
+    """
 
     def __init__(self, host: str, models: Iterable[str] = ()) -> None:
         """models: those that the server was given; checks that ask others leave them out."""
@@ -66,15 +75,16 @@ class Client:
 
     def parts(
         self, path: str, body: bytes | Mapping[str, Any], headers: Mapping[str, str] | None = None
-    ) -> dict[str, bytes]:
-        """The answer to a POST, taken apart: bytes by output, and the rest under "".
-
-        Servers give the outputs in any order where a request names none.
+    ) -> Parts:
+        """The answer to a POST, taken apart, for servers give the outputs in any order where a
+        request names none; what is said instead of outputs is left whole.
         """
         data = body if isinstance(body, bytes) else wire.encode(body)
         answer = self.session.post(self._address(path), data=data, headers=headers, timeout=60)
-        assert answer.status_code == 200, f"/v2/{path}: HTTP {answer.status_code}: {answer.text}"
-        return wire.apart(answer.content, answer.headers.get(wire.HEADER_LENGTH))
+        if answer.status_code != 200:
+            return Parts(answer.status_code, {"": answer.content})
+        outputs = wire.apart(answer.content, answer.headers.get(wire.HEADER_LENGTH))
+        return Parts(answer.status_code, outputs)
 
     def metrics(self) -> str:
         """The metrics page in Prometheus' text format."""
