@@ -15,7 +15,7 @@ from assembler.builder import build
 from assembler.destinations import Image
 from assembler.destinations.archive import ArchiveDestination
 from assembler.destinations.engine import EngineDestination
-from assembler.engine import answers, connect
+from assembler.engine import connect
 from assembler.errors import DestinationError
 from assembler.reference import Reference
 from assembler.sources.archive import open_archive
@@ -23,7 +23,7 @@ from assembler.sources.blobs import BlobSource
 from tests.unit import tiny
 from tests.unit.tiny import AMD64
 
-pytestmark = pytest.mark.skipif(not answers(), reason="no Docker Engine answers here")
+pytestmark = pytest.mark.usefixtures("docker_engine")
 GOOD = "ARG BASE\nFROM ${BASE}\nADD layers/a.tar /\nADD layers/a.tar /more/\n"
 
 

@@ -23,7 +23,7 @@ from assembler.destinations import Artifact, Image
 from assembler.destinations.archive import ArchiveDestination
 from assembler.destinations.engine import EngineDestination
 from assembler.destinations.layout import LayoutDestination
-from assembler.engine import EngineError, answers, connect
+from assembler.engine import EngineError, connect
 from assembler.errors import AssemblerError, DestinationError, UsageError
 from assembler.reference import Reference
 from assembler.sources.archive import open_archive
@@ -32,7 +32,7 @@ from tests.unit import tiny
 from tests.unit.fake_engine import FakeEngine, serving
 from tests.unit.tiny import AMD64, contents
 
-real_engine = pytest.mark.skipif(not answers(), reason="no Docker Engine answers here")
+real_engine = pytest.mark.usefixtures("docker_engine")
 skopeo = pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
 TAG = "tritonserver:24.05-cpu"
 RECORD = Artifact("application/vnd.example.record", "application/json", b'{"paths": []}')

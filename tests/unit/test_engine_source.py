@@ -24,7 +24,7 @@ from tests.unit import tiny
 from tests.unit.fake_engine import FakeEngine, serving
 from tests.unit.tiny import AMD64, contents
 
-real_engine = pytest.mark.skipif(not answers(), reason="no Docker Engine answers here")
+real_engine = pytest.mark.usefixtures("docker_engine")
 
 
 class Loaded:

@@ -102,11 +102,16 @@ def compressed(data: bytes, piece: int = 1 << 20) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 63, 64, 65, 68, 300, 5000, 70_000, 3_000_000])
-@pytest.mark.parametrize("piece", [1, 64, 1 << 20])
+@pytest.mark.parametrize(
+    ("size", "piece"),
+    [
+        (size, piece)
+        for size in (0, 1, 2, 3, 4, 5, 63, 64, 65, 68, 300, 5000, 70_000, 3_000_000)
+        for piece in (1, 64, 1 << 20)
+        if size < 10_000 or piece > 1  # slow, and the same
+    ],
+)
 def test_gzip_reads_what_was_compressed(size: int, piece: int) -> None:
-    if piece < 64 < size / 100:
-        pytest.skip("slow, and the same")
     chance = random.Random(size)
     words = [b"usr/lib/", bytes(64), bytes(700), b"libtriton.so", chance.randbytes(90)]
     data = b"".join(chance.choice(words) for _ in range(size))[:size]
